@@ -1,0 +1,1 @@
+"""Turnkey on the device: one booking from shutter to signed lead, and the stop that ends it."""
