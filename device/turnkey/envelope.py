@@ -7,8 +7,8 @@ Rules kept here, in the order in which they are enforced:
 1. An envelope larger than `MAX_ENVELOPE_BYTES` is refused before it is parsed.
 2. It is JSON of exactly the DSSE shape; anything else is refused, never a traceback.
 3. The payload type is the one the caller expects: an order is never read as a policy.
-4. `threshold` different keys of the given set signed it. A key counts once, by its own bytes, however often it signed and
-   however often it is listed.
+4. `threshold` different keys of the given set signed it. A key counts once, by its own bytes, however often it signed
+   and however often it is listed.
 5. Only then is the payload handed out.
 """
 

@@ -1,0 +1,264 @@
+"""Every record that is signed, stored on the ledger or sent: one pydantic model each, the only source of the schemas.
+
+The JSON Schemas under device/turnkey/leads/schemas/ are generated from these models by `turnkeyctl schemas`, and a test
+holds them to it.
+
+Rules kept here:
+1. Records are frozen, and extra fields are refused: what is not written here cannot leave the device.
+2. No image, no template, no name: a person appears only as the opaque reference that the agency's records system gave.
+3. Times are UTC with their offset written out.
+4. One record has one encoding (`canonical`), so that a hash or a signature of it means one thing.
+
+This room does no I/O.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
+
+PAYLOAD_TYPE_LEAD = "application/vnd.turnkey.lead.v1+json"
+PAYLOAD_TYPE_POLICY = "application/vnd.turnkey.policy.v1+json"
+
+LEAD_NOTICE: Literal["Investigative lead only. Not an identification and not probable cause."] = (
+    "Investigative lead only. Not an identification and not probable cause."
+)
+
+MAX_CANDIDATES = 20
+"""No policy may ask for a longer list; a long list invites choosing a face off it."""
+
+
+def _is_utc(value: datetime) -> datetime:
+    if value.utcoffset() != timedelta(0):
+        raise ValueError("times are UTC")
+    return value.astimezone(UTC)
+
+
+DeviceId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$")]
+"""A name that is also a topic level and a certificate's common name."""
+
+Reference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,39}$")]
+"""A booking or case number: opaque here, resolved only in the agency's records system."""
+
+ReasonCode = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,47}$")]
+AttemptId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+"""128 random bits that tie a capture to its search, its lead and its enrolment."""
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Utc = Annotated[AwareDatetime, AfterValidator(_is_utc)]
+Partition = Literal["bookings", "cases"]
+Probability = Annotated[float, Field(gt=0.0, lt=1.0)]
+Score = Annotated[float, Field(ge=-1.0, le=1.0)]
+"""Cosine of two centred templates."""
+
+
+class Record(BaseModel):
+    """What all records share: frozen, closed, finite numbers only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
+
+
+class LeadCandidate(Record):
+    """One gallery entry whose score reached the threshold.
+
+    Attributes:
+        rank: 1 for the best score.
+        reference: case number (or booking number) under which the template was enrolled.
+        score: cosine similarity, rounded to four decimals.
+        enrolled_at: when the template entered the gallery.
+    """
+
+    rank: Annotated[int, Field(ge=1, le=MAX_CANDIDATES)]
+    reference: Reference
+    score: Score
+    enrolled_at: Utc
+
+
+class Lead(Record):
+    """What the lead desk receives, and all that it receives.
+
+    Attributes:
+        lead_id: 128 random bits, hexadecimal.
+        device_id: the device that signed it.
+        sequence: 1, 2, 3, ... per device: a gap is a lead that was withheld or lost.
+        attempt_id: ties it to the capture and the search on the device's ledger.
+        issued_at: when the notary signed it.
+        booking_number: the booking whose probe was searched.
+        partition: the gallery partition searched.
+        gallery_size: templates in that partition at the search.
+        threshold: the score a candidate had to reach, for this gallery size.
+        max_fpir: the false positive identification rate that the policy allows (ISO/IEC 19795-1).
+        search: how it was searched: `exhaustive` read every template.
+        model_id: the embedder, name and the first digits of its SHA-256.
+        policy_digest: SHA-256 of the signed policy that permitted it.
+        probe_quality: unified quality of the probe, 0 to 100.
+        candidates: best first, at most the policy's limit.
+        notice: what a lead is and is not.
+    """
+
+    lead_id: AttemptId
+    device_id: DeviceId
+    sequence: Annotated[int, Field(ge=1)]
+    attempt_id: AttemptId
+    issued_at: Utc
+    booking_number: Reference
+    partition: Partition
+    gallery_size: Annotated[int, Field(ge=1)]
+    threshold: Score
+    max_fpir: Probability
+    search: Literal["exhaustive", "graph"]
+    model_id: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{1,79}$")]
+    policy_digest: Sha256
+    probe_quality: Annotated[int, Field(ge=0, le=100)]
+    candidates: Annotated[tuple[LeadCandidate, ...], Field(min_length=1, max_length=MAX_CANDIDATES)]
+    notice: Literal["Investigative lead only. Not an identification and not probable cause."] = LEAD_NOTICE
+
+
+class Boot(Record):
+    """The notary started. `models` maps model names to the SHA-256 of their files."""
+
+    kind: Literal["boot"] = "boot"
+    software: str
+    models: dict[str, Sha256]
+
+
+class SwitchChanged(Record):
+    """The interlock went from one state to another (or looked again and stayed, with a new reason)."""
+
+    kind: Literal["switch"] = "switch"
+    previous: Literal["RUNNING", "MORATORIUM", "FAULT"]
+    state: Literal["RUNNING", "MORATORIUM", "FAULT"]
+    reason: ReasonCode
+    channel_a: bool | None
+    channel_b: bool | None
+    epoch: Annotated[int, Field(ge=0)]
+
+
+class OrderSeen(Record):
+    """An order was presented: accepted or refused."""
+
+    kind: Literal["order"] = "order"
+    accepted: bool
+    reason: ReasonCode
+    order_digest: Sha256
+
+
+class Captured(Record):
+    """A picture was taken. Its content is nowhere on the ledger."""
+
+    kind: Literal["capture"] = "capture"
+    attempt_id: AttemptId
+    frames: Annotated[int, Field(ge=1)]
+    purpose: Literal["booking", "case"]
+
+
+class Searched(Record):
+    """A partition was searched, and how many candidates reached the threshold."""
+
+    kind: Literal["search"] = "search"
+    attempt_id: AttemptId
+    partition: Partition
+    gallery_size: Annotated[int, Field(ge=0)]
+    threshold: Score | None
+    max_fpir: Probability
+    search: Literal["exhaustive", "graph"]
+    model_id: str
+    policy_digest: Sha256
+    candidates: Annotated[int, Field(ge=0)]
+
+
+class LeadSigned(Record):
+    """A lead was signed and handed to the outbox; the digest is of its envelope."""
+
+    kind: Literal["lead"] = "lead"
+    attempt_id: AttemptId
+    lead_id: AttemptId
+    sequence: Annotated[int, Field(ge=1)]
+    envelope_digest: Sha256
+
+
+class Enrolled(Record):
+    """A template entered a partition."""
+
+    kind: Literal["enrolment"] = "enrolment"
+    attempt_id: AttemptId
+    partition: Partition
+    row: Annotated[int, Field(ge=1)]
+
+
+class Expunged(Record):
+    """A template left the gallery for good."""
+
+    kind: Literal["expungement"] = "expungement"
+    partition: Partition
+    row: Annotated[int, Field(ge=1)]
+    reason: ReasonCode
+
+
+class Refused(Record):
+    """A step said no: which one, and why. `attempt_id` is absent where none had begun."""
+
+    kind: Literal["refusal"] = "refusal"
+    attempt_id: AttemptId | None = None
+    step: Literal["interlock", "policy", "capture", "vision", "gallery", "search", "order"]
+    reason: ReasonCode
+
+
+class Discarded(Record):
+    """A stop came while work was in flight, and the work was thrown away."""
+
+    kind: Literal["discarded"] = "discarded"
+    attempt_id: AttemptId
+    reason: ReasonCode
+
+
+Event = Annotated[
+    Boot | SwitchChanged | OrderSeen | Captured | Searched | LeadSigned | Enrolled | Expunged | Refused | Discarded,
+    Field(discriminator="kind"),
+]
+
+
+class LedgerEntry(Record):
+    """One leaf of the ledger.
+
+    Attributes:
+        device_id: whose ledger.
+        index: 0, 1, 2, ...: the leaf's place in the tree.
+        boot_id: 128 random bits made at the notary's start.
+        at: wall clock, UTC.
+        monotonic_ns: the notary's monotonic clock, so that a step of the wall clock shows.
+        event: what happened.
+    """
+
+    device_id: DeviceId
+    index: Annotated[int, Field(ge=0)]
+    boot_id: AttemptId
+    at: Utc
+    monotonic_ns: Annotated[int, Field(ge=0)]
+    event: Event
+
+
+EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+def canonical(record: Record) -> bytes:
+    """The one encoding of a record: JSON, fields in the order of the model, no white space, UTF-8."""
+    return record.model_dump_json().encode()
+
+
+def schemas() -> dict[str, dict[str, object]]:
+    """JSON Schema (2020-12) of each record that leaves the device or is exported, by file name."""
+    return {
+        "lead.v1.json": _schema(Lead, "lead.v1.json"),
+        "ledger-entry.v1.json": _schema(LedgerEntry, "ledger-entry.v1.json"),
+    }
+
+
+def _schema(record: type[Record], name: str) -> dict[str, object]:
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:turnkey:schema:{name.removesuffix('.json')}",
+        **record.model_json_schema(mode="serialization"),
+    }
