@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+
 from turnkey.capture.camera import CameraError
 from turnkey.capture.picture import DEFAULT_LIMITS, PictureLimits, decode_picture
 

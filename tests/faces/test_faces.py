@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
 from turnkey.capture.picture import decode_picture
 
 FACES = Path(__file__).parent

@@ -33,7 +33,7 @@ class Frame:
     """One picture.
 
     Attributes:
-        pixels: (height, width, 3) uint8, RGB, upright (EXIF orientation applied).
+        pixels: (height, width, 3) uint8, RGB, upright (EXIF orientation applied), C-contiguous, read-only.
         taken_ns: monotonic clock at the shutter, nanoseconds.
         source: what produced it, for messages; never stored and never reported.
     """
@@ -51,7 +51,7 @@ class Camera(Protocol):
 
         Raises:
             Stopped: the permit is dead.
-            CameraError: no picture could be had.
+            CameraError: no picture could be had. `camera-closed` after `close`; an adapter names its other reasons.
         """
         ...
 

@@ -3,8 +3,8 @@
 Rules kept here, in the order they are enforced:
 1. Bytes and pixels are bounded before a decoder sees anything (`header` reads the size); a bomb costs nothing.
 2. Whatever is wrong with the bytes, the caller gets a `CameraError` with a reason, and no other exception.
-3. Half a picture is no picture: a file that ends early is refused, not filled up with grey. A PNG with a wrong checksum is
-   refused too. A JPEG has none: damage inside a scan that still has its end marker decodes to what is left of it.
+3. Half a picture is no picture: a file that ends early is refused, not filled up with grey; so is a PNG with a wrong
+   checksum. A JPEG has none: damage inside a scan that keeps its end marker decodes to what is left of it.
 4. What comes out is what a person would see: upright (EXIF orientation), RGB, transparency laid on neutral grey.
 
 Colour profiles are not applied: the models were trained on untagged sRGB, most cameras write sRGB, and a profile is
