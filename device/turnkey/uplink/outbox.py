@@ -1,20 +1,20 @@
 """The outbox: signed messages that have not safely left yet, on disk.
 
-One SQLite file (WAL, `synchronous=FULL`). The notary puts, the uplink takes from the head and removes; both may have the
-file open at once. The outbox never looks inside a payload.
+One SQLite file (WAL, `synchronous=FULL`). The notary puts, the uplink takes from the head and removes; both may have
+the file open at once. The outbox never looks inside a payload.
 
 Rules kept here, in the order in which they matter:
 1. `Outbox.put` returns only once the row is on disk.
 2. A row leaves only through `Outbox.done`, and the uplink calls that only after the broker's PUBACK said success.
-3. `put` with a message id that is known returns the first row's sequence and adds nothing, so that a notary that crashed
-   between ledger and outbox can simply put again.
-4. Over a limit `put` raises `OutboxFull`. The booth then stops capturing; nothing queued is ever dropped to make room.
+3. `put` with a message id that is known returns the first row's sequence and adds nothing, so that a notary that
+   crashed between ledger and outbox can simply put again.
+4. Over a limit `put` raises `OutboxFull`. The booth then stops capturing; nothing queued is dropped to make room.
 5. A file that is corrupt, foreign or written by a newer version is refused by name and left exactly as it was.
 
-A PUBACK means that the broker has taken over, but a broker's memory is only as durable as its last save (mosquitto saves
-each `autosave_interval`, not before each PUBACK). A row can therefore be *acknowledged* first and removed once it has
-*settled*; `Outbox.restore` puts acknowledged rows back in the queue where the connection broke before that. The price is
-a duplicate, which the lead desk recognises; the alternative is a lost lead.
+A PUBACK means that the broker has taken over, but a broker's memory is only as durable as its last save (mosquitto
+saves each `autosave_interval`, not before each PUBACK). A row can therefore be *acknowledged* first and removed once
+it has *settled*; `Outbox.restore` puts acknowledged rows back in the queue where the connection broke before that.
+The price is a duplicate, which the lead desk recognises; the alternative is a lost lead.
 """
 
 from __future__ import annotations

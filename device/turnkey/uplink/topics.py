@@ -1,18 +1,21 @@
 """The topics a device publishes to, and nothing else: `turnkey/v1/<device>/lead` and `turnkey/v1/<device>/attestation`.
 
-The rule for device ids lives here because it is the topic that limits it: an id is one topic level, one certificate
-common name, one file name. No wildcard, no slash, no upper case that a file system might fold.
+A device id (`leads.records.DeviceId`) is one topic level, one certificate common name and one file name, so what would
+be a wildcard or a separator in any of them is refused here.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from pydantic import TypeAdapter, ValidationError
+
+from turnkey.leads.records import DeviceId
+
 ROOT: Final = "turnkey/v1"
-DEVICE_ID: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")  # an RFC 1123 label
+_DEVICE_ID: Final = TypeAdapter(DeviceId)
 
 
 class Kind(StrEnum):
@@ -30,18 +33,26 @@ class Topic:
     kind: Kind
 
     def __post_init__(self) -> None:
-        if not DEVICE_ID.fullmatch(self.device_id):
-            raise ValueError(f"not a device id: {self.device_id!r} (lower-case letters, digits, hyphens; at most 63)")
+        if not is_device_id(self.device_id):
+            raise ValueError(f"not a device id: {self.device_id!r} (2 to 63 lower-case letters, digits and hyphens)")
 
     def __str__(self) -> str:
         return f"{ROOT}/{self.device_id}/{self.kind}"
 
 
+def is_device_id(value: str) -> bool:
+    """Whether `value` can name a device."""
+    try:
+        _DEVICE_ID.validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return True
+
+
 def parse(topic: str) -> Topic | None:
     """The topic's parts; None where it is not exactly one of ours."""
-    parts = topic.split("/")
-    if len(parts) != 4 or "/".join(parts[:2]) != ROOT or not DEVICE_ID.fullmatch(parts[2]):
+    root, _, tail = topic.rpartition("/")
+    root, _, device_id = root.rpartition("/")
+    if root != ROOT or tail not in list(Kind) or not is_device_id(device_id):
         return None
-    if parts[3] not in list(Kind):
-        return None
-    return Topic(parts[2], Kind(parts[3]))
+    return Topic(device_id, Kind(tail))

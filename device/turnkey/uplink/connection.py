@@ -1,0 +1,212 @@
+"""One connection to the broker: paho-mqtt 2, MQTT 5, mutual TLS 1.3.
+
+Rules kept here:
+1. TLS 1.3 or nothing; the broker's certificate comes from the one pinned CA and names the host; ours is shown.
+2. Clean Start, no session at the broker, no subscription, no retained message, QoS 1.
+3. What ends a connection is named (`Status`), as precisely as the broker and TLS let us know.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from turnkey.uplink.delivery import Backoff, State, Status, Window, reason
+from turnkey.uplink.outbox import Message
+from turnkey.uplink.topics import Kind
+
+CONTENT_TYPE: Final = "application/vnd.dsse+json"
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkSettings:
+    """One broker, one identity.
+
+    Attributes:
+        device_id: also the certificate's common name and the topic level.
+        ca_file: the one CA a broker's certificate may come from (PEM). The system's CAs are not asked.
+        certificate_file, key_file: this device's identity (PEM); the key comes as a systemd credential.
+        keepalive_s: MQTT keep alive, seconds.
+        connect_timeout_s: for TCP, for the TLS handshake and for the CONNACK, each.
+        ack_timeout_s: a PUBACK later than this means that the connection is dead.
+        window: rows on the way at once.
+        settle_s: unbroken seconds between PUBACK and removal; above the broker's `autosave_interval`.
+        poll_s: how often an idle uplink looks for new rows.
+        attestation_expiry_s: after this the broker may drop an undelivered attestation; leads never expire.
+    """
+
+    host: str
+    port: int
+    device_id: str
+    ca_file: Path
+    certificate_file: Path
+    key_file: Path
+    keepalive_s: int = 30
+    connect_timeout_s: float = 5.0
+    ack_timeout_s: float = 20.0
+    window: int = 32
+    settle_s: float = 15.0
+    poll_s: float = 0.05
+    attestation_expiry_s: int = 24 * 3600
+    backoff: Backoff = field(default_factory=Backoff)
+
+
+class Connection:
+    """One TCP connection with one paho client. Driven by `turn`; never waits but in the constructor (bounded)."""
+
+    def __init__(self, settings: UplinkSettings, now_s: Callable[[], float]) -> None:
+        self._settings = settings
+        self._now_s = now_s
+        self._deadline_s = now_s() + settings.connect_timeout_s
+        self._last_log = ""
+        self.accepted = False
+        self.failure: Status | None = None
+        self.packet_limit = 256 * 1024 * 1024
+        self.window = Window(settings.window, settings.settle_s, settings.backoff)
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id=settings.device_id, protocol=paho.MQTTv5, reconnect_on_failure=False
+        )
+        client.connect_timeout = settings.connect_timeout_s
+        client.max_inflight_messages_set(settings.window)
+        client.tls_set_context(_tls(settings))
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_publish
+        client.on_log = self._on_log
+        self._client = client
+        properties = _properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = 0
+        # Our own limit for what a broker may send: PUBACKs and a DISCONNECT, never a message.
+        properties.MaximumPacketSize = 4096
+        client.connect(settings.host, settings.port, settings.keepalive_s, clean_start=True, properties=properties)
+
+    def turn(self, timeout_s: float) -> None:
+        """Read and write what the socket allows, waiting at most `timeout_s` for it."""
+        code = self._client.loop(timeout_s)
+        if self.failure is not None:
+            return
+        if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self.failure = self._lost(paho.error_string(code))
+        elif not self.accepted and self._now_s() > self._deadline_s:
+            self.failure = Status(State.OFFLINE, "connack-timeout", "the broker did not answer the CONNECT")
+
+    def publish(self, message: Message, kind: Kind) -> None:
+        """Hand one row to the socket. What happens to it arrives in `window`."""
+        properties = _properties(PacketTypes.PUBLISH)
+        properties.ContentType = CONTENT_TYPE
+        properties.PayloadFormatIndicator = 1
+        # CloudEvents 1.0, MQTT protocol binding 3.1 (binary mode): attributes are user properties.
+        properties.UserProperty = [
+            ("specversion", "1.0"),
+            ("id", message.message_id),
+            ("source", f"turnkey/v1/{self._settings.device_id}"),
+            ("type", f"turnkey.{kind}.v1"),
+        ]
+        if kind is Kind.ATTESTATION:
+            properties.MessageExpiryInterval = self._settings.attestation_expiry_s
+        info = self._client.publish(message.topic, message.payload, qos=1, retain=False, properties=properties)
+        self.window.sent(info.mid, message.sequence, kind, self._now_s())
+
+    def close(self) -> None:
+        """Say DISCONNECT where that is still possible and close the socket."""
+        self._client.on_disconnect = None
+        if self._client.is_connected():
+            self._client.disconnect()
+            self._client.loop(0.0)
+        open_socket = self._client.socket()
+        if open_socket is not None:
+            open_socket.close()
+
+    def _on_connect(
+        self,
+        _client: paho.Client,
+        _data: Any,
+        _flags: paho.ConnectFlags,
+        code: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        if code.value >= 0x80:
+            self.failure = Status(State.REFUSED, reason(code.value), f"the broker refused the connection: {code}")
+            return
+        receive_maximum = getattr(properties, "ReceiveMaximum", None) or self._settings.window
+        self.packet_limit = getattr(properties, "MaximumPacketSize", None) or self.packet_limit
+        self.window = Window(
+            min(self._settings.window, receive_maximum), self._settings.settle_s, self._settings.backoff
+        )
+        self.accepted = True
+
+    def _on_disconnect(
+        self,
+        _client: paho.Client,
+        _data: Any,
+        flags: paho.DisconnectFlags,
+        code: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        if self.failure is not None:
+            return
+        if flags.is_disconnect_packet_from_server:
+            state = State.REFUSED if code.value >= 0x80 else State.OFFLINE
+            self.failure = Status(state, reason(code.value), f"the broker ended the connection: {code}")
+        else:
+            self.failure = self._lost(str(code))
+
+    def _on_publish(
+        self, _client: paho.Client, _data: Any, packet_id: int, code: ReasonCode, _properties: Properties
+    ) -> None:
+        self.window.answered(packet_id, code.value, self._now_s())
+
+    def _on_log(self, _client: paho.Client, _data: Any, _level: int, text: str) -> None:
+        if "socket" in text:
+            self._last_log = text
+
+    def _lost(self, text: str) -> Status:
+        detail = self._last_log or text
+        if self.accepted:
+            return Status(State.OFFLINE, "connection-lost", detail)
+        # In TLS 1.3 the handshake ends for the client before the broker has looked at its certificate, so a refusal
+        # shows only now, as an alert on the first read.
+        if "ALERT" in detail.upper() or "certificate" in detail.lower():
+            return Status(
+                State.REFUSED, "client-certificate", f"the broker refused this device's certificate: {detail}"
+            )
+        return Status(State.OFFLINE, "closed-before-connack", f"the broker closed before it answered: {detail}")
+
+
+def _properties(packet_type: int) -> Properties:
+    return Properties(packet_type)  # type: ignore[no-untyped-call] # paho leaves this one constructor untyped
+
+
+def _tls(settings: UplinkSettings) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_verify_locations(cafile=settings.ca_file)
+    context.load_cert_chain(settings.certificate_file, settings.key_file)
+    return context
+
+
+def named(error: Exception) -> Status:
+    """The status for a connection that could not be opened."""
+    named: list[tuple[type[Exception], str, str]] = [
+        (ssl.SSLCertVerificationError, "broker-certificate", "the broker's certificate is not from the site's CA"),
+        (ssl.SSLError, "tls", "no TLS 1.3 with this broker"),
+        (socket.gaierror, "name-unresolved", "the broker's name has no address"),
+        (ConnectionRefusedError, "connection-refused", "nothing listens at the broker's address"),
+        (TimeoutError, "timeout", "the broker did not answer in time"),
+        (FileNotFoundError, "credentials-missing", "a certificate or key file is missing"),
+        (PermissionError, "credentials-unreadable", "a certificate or key file may not be read"),
+    ]
+    for kind, code, text in named:
+        if isinstance(error, kind):
+            return Status(State.OFFLINE, code, f"{text}: {error}")
+    return Status(State.OFFLINE, "network", str(error))

@@ -1,0 +1,171 @@
+"""The uplink: publishes the outbox to one broker over MQTT 5 with mutual TLS 1.3. It alone has a network.
+
+What becomes of a publication is decided in delivery.py, the socket is in connection.py; this file joins them to the
+outbox and the clock.
+
+Rules kept here:
+1. The outbox is the session. Each connection is a new client with Clean Start and no session at the broker: MQTT 5
+   (4.1, 3.2.2.1.1) lets only a client that still has its packet ids resume one, and after a power cut only the outbox
+   is left. QoS 1 publications need nothing at the broker; rows that were on the way are simply published again.
+2. paho's own queue lives in memory only, so it never holds more than the window of rows that are still on disk.
+3. Nothing but this device's two topics is published to.
+4. Every failure has a name in `Uplink.status`; only an accepted CONNECT with a moving queue counts as connected.
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from turnkey.uplink.connection import Connection, UplinkSettings, named
+from turnkey.uplink.delivery import State, Status, Window
+from turnkey.uplink.outbox import Message, Outbox, OutboxError
+from turnkey.uplink.topics import Kind, Topic
+
+__all__ = ["Uplink", "UplinkSettings"]
+
+_PACKET_OVERHEAD_BYTES: Final = 1024  # topic and properties of our own publications are far below this
+_LAST_ACKS_S: Final = 1.0  # how long a stop waits for PUBACKs that are on their way
+
+
+class Uplink:
+    """Drains `outbox` for as long as `run` runs. One thread; `status` may be read from any.
+
+    Args:
+        monotonic_s, chance: clock and random numbers in [0, 1), so that tests can hold them.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        settings: UplinkSettings,
+        monotonic_s: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._outbox = outbox
+        self._settings = settings
+        self._now_s = monotonic_s
+        self._chance = chance
+        self._topics = {str(Topic(settings.device_id, kind)): kind for kind in Kind}
+        self._failures = 0
+        self._delivered = 0
+        self._status = Status()
+
+    @property
+    def status(self) -> Status:
+        """The present state; a value, replaced as a whole."""
+        return self._status
+
+    def run(self, stop: threading.Event) -> None:
+        """Publish until `stop` is set. Never raises for anything the network, the broker or the disk does."""
+        self._work(stop.is_set)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Publish what waits now, for at most `timeout_s`. True where nothing waits any more."""
+        deadline_s = self._now_s() + timeout_s
+        self._work(lambda: self._now_s() >= deadline_s or self._outbox.depth() == 0)
+        return self._outbox.depth() == 0
+
+    def _work(self, over: Callable[[], bool]) -> None:
+        while not over():
+            failure = self._session(over)
+            if failure is None:
+                break
+            wait_s = self._settings.backoff.wait_s(self._failures, self._chance())
+            self._failures += 1
+            self._show(failure)
+            self._pause(wait_s, over)
+        else:
+            return  # the last failure stays in the status: it is why nothing left
+        self._show(Status(State.STOPPED, "", "the uplink was stopped"))
+
+    def _show(self, status: Status) -> None:
+        self._status = replace(status, failures=self._failures, delivered=self._delivered)
+
+    def _pause(self, wait_s: float, over: Callable[[], bool]) -> None:
+        until_s = self._now_s() + wait_s
+        while not over() and self._now_s() < until_s:
+            time.sleep(min(0.05, wait_s))
+
+    def _session(self, over: Callable[[], bool]) -> Status | None:
+        """One connection, from TCP to its end. None where `over` ended it, else the failure."""
+        try:
+            self._outbox.restore()
+            connection = Connection(self._settings, self._now_s)
+        except (OutboxError, sqlite3.Error) as error:
+            return Status(State.OFFLINE, "outbox", str(error))
+        except (OSError, ValueError) as error:
+            return named(error)
+        try:
+            return self._drain(connection, over)
+        except (OutboxError, sqlite3.Error) as error:
+            return Status(State.OFFLINE, "outbox", str(error))
+        finally:
+            connection.close()
+
+    def _drain(self, connection: Connection, over: Callable[[], bool]) -> Status | None:
+        while not connection.accepted:
+            connection.turn(self._settings.poll_s)
+            if connection.failure is not None:
+                return connection.failure
+            if over():
+                return None
+        window, since_s, ending_s = connection.window, self._now_s(), None
+        while connection.failure is None:
+            self._record(window)
+            if window.ever_delivered or self._now_s() - since_s > self._settings.backoff.most_s:
+                self._failures = 0  # not before: a broker that accepts and then drops us must not be hammered
+            if window.overdue(self._now_s(), self._settings.ack_timeout_s):
+                return Status(State.OFFLINE, "ack-timeout", "the broker stopped acknowledging")
+            window.tend(self._now_s(), self._chance())
+            self._show_window(window)
+            if over():
+                ending_s = self._now_s() if ending_s is None else ending_s
+                if not window.in_flight or self._now_s() - ending_s > _LAST_ACKS_S:
+                    return None
+            else:
+                self._send(connection, window)
+            connection.turn(self._settings.poll_s)
+        self._record(window)
+        return connection.failure
+
+    def _record(self, window: Window) -> None:
+        """Bring the disk up to what the PUBACKs said."""
+        acknowledged = window.take_acknowledged()
+        if acknowledged and self._settings.settle_s > 0:
+            self._outbox.acknowledge(acknowledged)
+        self._delivered += len(acknowledged)
+        settled = window.take_settled(self._now_s())
+        if settled:
+            self._outbox.done(settled)
+
+    def _show_window(self, window: Window) -> None:
+        if window.held is None:
+            self._show(Status(State.CONNECTED, "", "publishing"))
+        else:
+            text = f"message {window.held.sequence} was not taken {window.held.times} time(s): {window.held.reason}"
+            self._show(Status(State.HELD, window.held.reason, text))
+
+    def _send(self, connection: Connection, window: Window) -> None:
+        room = window.room()
+        if not room:
+            return
+        for message in self._outbox.head(room, after=window.last_sequence):
+            refusal = self._refusal(message, connection.packet_limit)
+            if refusal is not None:
+                window.hold(message.sequence, refusal)
+                return
+            connection.publish(message, self._topics[message.topic])
+
+    def _refusal(self, message: Message, packet_limit: int) -> str | None:
+        """Why a row must not go to the socket at all."""
+        if message.topic not in self._topics:
+            return "foreign-topic"
+        if len(message.payload) + _PACKET_OVERHEAD_BYTES > packet_limit:
+            return "packet-too-large"
+        return None
