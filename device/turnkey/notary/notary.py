@@ -1,0 +1,156 @@
+"""The notary: it alone appends to the ledger and holds the signing key.
+
+Rules kept here, in the order in which they are enforced by `Notary.submit`:
+1. A lead is built from the record's schema: what does not fit is never signed.
+2. Entry, sequence number, signature and envelope are one transaction; the permit is checked last inside it, so that no
+   lead is kept whose permit had died.
+3. An envelope goes to the outlet only after that transaction, and again later where the outlet did not confirm.
+4. Where the ledger cannot be written, nothing goes on: the error reaches the booth, which captures no more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from turnkey.envelope import SigningKey, sign
+from turnkey.interlock.permit import Permit
+from turnkey.leads.records import (
+    PAYLOAD_TYPE_LEAD,
+    Event,
+    Lead,
+    LeadCandidate,
+    LeadSigned,
+    LedgerEntry,
+    Partition,
+    canonical,
+)
+from turnkey.notary.journal import Journal, SignedLead
+
+
+class Outlet(Protocol):
+    """Where signed leads go: the outbox. Puts are durable and idempotent by message id."""
+
+    def __call__(self, message_id: str, envelope: bytes) -> None:
+        """Take over one envelope; on disk when this returns."""
+        ...
+
+
+@dataclass(frozen=True)
+class LeadDraft:
+    """What the booth knows of a lead; the notary adds id, device, sequence and time. Fields as in `records.Lead`."""
+
+    attempt_id: str
+    booking_number: str
+    partition: Partition
+    gallery_size: int
+    threshold: float
+    max_fpir: float
+    model_id: str
+    policy_digest: str
+    probe_quality: int
+    candidates: tuple[LeadCandidate, ...]
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """The clocks and the randomness that records carry.
+
+    Attributes:
+        utc_now: wall clock, UTC.
+        monotonic_ns: monotonic clock, nanoseconds.
+        new_id: 128 random bits as 32 hexadecimal digits.
+    """
+
+    utc_now: Callable[[], datetime]
+    monotonic_ns: Callable[[], int]
+    new_id: Callable[[], str]
+
+
+class Notary:
+    """Appends events and signs leads for one device. Its methods may be called from any thread."""
+
+    def __init__(self, journal: Journal, key: SigningKey, outlet: Outlet, *, device_id: str, clocks: Clocks) -> None:
+        self._journal = journal
+        self._key = key
+        self._outlet = outlet
+        self._device_id = device_id
+        self._clocks = clocks
+        self._boot_id = clocks.new_id()
+        self._outlet_lock = threading.Lock()
+
+    def record(self, event: Event) -> None:
+        """Append one event; on disk when this returns.
+
+        Raises:
+            StorageError: the ledger cannot be written.
+        """
+        with self._journal.transaction():
+            self._append(event)
+
+    def submit(self, draft: LeadDraft, permit: Permit) -> Lead:
+        """Sign a lead, put it on the ledger and hand it to the outlet.
+
+        Raises:
+            Stopped: the permit is dead; nothing was kept.
+            StorageError: the ledger cannot be written; nothing was kept. (Where it is the outlet that cannot take the
+                lead, the lead is kept and `hand_over` will try again.)
+        """
+        permit.check()
+        with self._journal.transaction():
+            lead = Lead(
+                lead_id=self._clocks.new_id(),
+                device_id=self._device_id,
+                sequence=self._journal.next_sequence(),
+                attempt_id=draft.attempt_id,
+                issued_at=self._clocks.utc_now(),
+                booking_number=draft.booking_number,
+                partition=draft.partition,
+                gallery_size=draft.gallery_size,
+                threshold=draft.threshold,
+                max_fpir=draft.max_fpir,
+                search="exhaustive",
+                model_id=draft.model_id,
+                policy_digest=draft.policy_digest,
+                probe_quality=draft.probe_quality,
+                candidates=draft.candidates,
+            )
+            envelope = sign(PAYLOAD_TYPE_LEAD, canonical(lead), self._key)
+            self._append(
+                LeadSigned(
+                    attempt_id=lead.attempt_id,
+                    lead_id=lead.lead_id,
+                    sequence=lead.sequence,
+                    envelope_digest=hashlib.sha256(envelope).hexdigest(),
+                )
+            )
+            self._journal.keep(SignedLead(lead.sequence, lead.lead_id, envelope))
+            permit.check()
+        self.hand_over()
+        return lead
+
+    def hand_over(self) -> None:
+        """Give the outlet every signed lead it has not confirmed, in order. Call at start, and before each capture.
+
+        Raises:
+            StorageError: the outlet is full or failing: capture nothing until it is not.
+        """
+        with self._outlet_lock:
+            for lead in self._journal.waiting():
+                self._outlet(lead.lead_id, lead.envelope)
+                self._journal.handed_over(lead.sequence)
+
+    def _append(self, event: Event) -> None:
+        entry = LedgerEntry(
+            device_id=self._device_id,
+            index=self._journal.size,
+            boot_id=self._boot_id,
+            at=self._clocks.utc_now(),
+            monotonic_ns=self._clocks.monotonic_ns(),
+            event=event,
+        )
+        self._journal.append(canonical(entry))
