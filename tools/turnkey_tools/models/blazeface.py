@@ -104,7 +104,7 @@ def _aligned(data: Any) -> _AlignedBuffer:
 
 
 def _metadata() -> bytes:
-    """The `ModelMetadata` flatbuffer. The numbers are field positions, in the order metadata_schema.fbs declares them."""
+    """The `ModelMetadata` flatbuffer. The numbers are field positions, in the order of metadata_schema.fbs."""
     builder = flatbuffers.Builder(512)
     name = builder.CreateString("BlazeFace short-range face detector")
     licence = builder.CreateString("Apache-2.0")
