@@ -80,9 +80,8 @@ class Uplink:
             self._failures += 1
             self._show(failure)
             self._pause(wait_s, over)
-        else:
-            return  # the last failure stays in the status: it is why nothing left
-        self._show(Status(State.STOPPED, "", "the uplink was stopped"))
+        if self._status.connected:  # a failure or a hold stays in the status: it is why nothing left
+            self._show(Status(State.STOPPED, "", "the uplink was stopped"))
 
     def _show(self, status: Status) -> None:
         self._status = replace(status, failures=self._failures, delivered=self._delivered)

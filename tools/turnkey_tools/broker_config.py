@@ -1,0 +1,114 @@
+"""The texts that configure a site's broker: mosquitto.conf with its access list, and rumqttd's TOML for the demo.
+
+Pure: values in, text out. What each line is for stands beside it, because a pilot's IT reads these files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+MAX_PACKET_BYTES: Final = 72 * 1024  # the outbox's 64 KiB payload, its topic and properties
+AUTOSAVE_S: Final = 5  # the uplink keeps acknowledged rows for longer than this (`settle_s`)
+DESK_SESSION_DAYS: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What one certificate's common name may publish to and receive from."""
+
+    user: str
+    write: tuple[str, ...]
+    read: tuple[str, ...]
+
+
+def mosquitto_acl(entries: Sequence[Access]) -> str:
+    """The access list, one block per identity. Who is not named may do nothing."""
+    lines = ["# Devices publish to their own topics and read nothing; desks read and publish nothing."]
+    for entry in entries:
+        lines += ["", f"user {entry.user}"]
+        lines += [f"topic write {topic}" for topic in entry.write]
+        lines += [f"topic read {topic}" for topic in entry.read]
+    return "\n".join(lines) + "\n"
+
+
+def mosquitto_conf(folder: Path, ca: Path, port: int, host: str = "127.0.0.1", user: str = "") -> str:
+    """mosquitto.conf (mosquitto 2.0) for a site.
+
+    Args:
+        folder: absolute; the broker's own, with its key, its access list and its store.
+        ca: the site's CA certificate.
+        port, host: where it listens.
+        user: whom a mosquitto that root starts becomes; its default, `mosquitto`, must then own `folder`.
+    """
+    become = f"user {user}\n" if user else ""
+    return f"""\
+{become}# Written by `turnkeyctl provision`. One listener: TLS 1.3 and a certificate of the site, or no connection.
+per_listener_settings false
+listener {port} {host}
+cafile {ca}
+certfile {folder}/broker.pem
+keyfile {folder}/broker.key
+tls_version tlsv1.3
+require_certificate true
+# The certificate's common name is the user and the client id: nobody can take another's session over.
+use_identity_as_username true
+use_username_as_clientid true
+allow_anonymous false
+acl_file {folder}/acl
+
+# No retained leads; no packet larger than an envelope can be.
+retain_available false
+max_packet_size {MAX_PACKET_BYTES}
+max_topic_alias 0
+max_keepalive 120
+
+# What waits for a desk that is away is kept, all of it (the default would drop all but 1000), on disk.
+max_queued_messages 0
+max_queued_bytes 0
+persistent_client_expiration {DESK_SESSION_DAYS}d
+persistence true
+persistence_location {folder}/
+persistence_file broker.db
+autosave_interval {AUTOSAVE_S}
+autosave_on_changes false
+
+connection_messages true
+log_timestamp_format %Y-%m-%dT%H:%M:%S
+log_dest stderr
+log_type error
+log_type warning
+log_type notice
+log_type information
+"""
+
+
+def rumqttd_toml(certificate: Path, key: Path, port: int) -> str:
+    """rumqttd's configuration (rumqttd 0.20): one MQTT 5 listener on loopback, TLS with the broker's certificate."""
+    return f"""\
+id = 0
+
+[router]
+id = 0
+max_connections = 100
+max_outgoing_packet_count = 200
+max_segment_size = 104857600
+max_segment_count = 10
+
+[v5.1]
+name = "v5-tls"
+listen = "127.0.0.1:{port}"
+next_connection_delay_ms = 1
+
+[v5.1.tls]
+certpath = "{certificate}"
+keypath = "{key}"
+
+[v5.1.connections]
+connection_timeout_ms = 5000
+max_payload_size = {MAX_PACKET_BYTES}
+max_inflight_count = 100
+dynamic_filters = true
+"""

@@ -1,0 +1,324 @@
+"""A pilot site in one directory: a CA, a broker with its configuration, devices that may only publish, desks that may
+only listen.
+
+    SITE/ca.pem, ca.key                     the site's CA (keep ca.key off the broker)
+    SITE/broker/broker.pem, broker.key      the broker's certificate: 127.0.0.1, localhost and the names given
+    SITE/broker/mosquitto.conf, acl         TLS 1.3 only, certificates required, no retained messages
+    SITE/devices/ID/mqtt.pem, mqtt.key      a device's connection; common name = device id
+    SITE/devices/ID/signing.key, signing.pub   the notary's key pair, Ed25519: what makes a lead a lead
+    SITE/desks/NAME/mqtt.pem, mqtt.key      a lead desk's connection
+    SITE/desks/NAME/devices/ID.pub          the devices whose leads this desk believes
+
+Rules kept here:
+1. Private keys are created with O_EXCL and mode 0600. Nothing that exists is overwritten.
+2. The signing key and the connection's key are two keys: a stolen uplink cannot sign, a stolen notary cannot talk.
+3. Access is written out per identity. A pattern (`turnkey/v1/%u/lead`) would let a desk publish under its own name.
+4. Everything is ECDSA P-256 but the signing key: OpenSSL, rustls, mosquitto and hardware keys all take it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from turnkey.envelope import SigningKey
+from turnkey.uplink.topics import Kind, Topic, is_device_id
+from turnkey_tools.broker_config import Access, mosquitto_acl, mosquitto_conf
+
+CA_YEARS: Final = 10
+LEAF_DAYS: Final = 825  # two audits of a pilot; renewal is `add_device` under a new directory
+_CLOCK_SKEW: Final = timedelta(hours=1)  # a device without a clock battery is a little behind at first
+
+
+class SiteError(Exception):
+    """The site cannot be made or extended; the message says why. Nothing that existed was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """One connection's certificate and key, with the CA that it believes."""
+
+    name: str
+    ca: Path
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device's two identities."""
+
+    device_id: str
+    mqtt: Identity
+    signing_key: Path
+    public_key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A provisioned site, by its directory. Nothing is read until it is asked for."""
+
+    root: Path
+
+    @property
+    def ca(self) -> Path:
+        return self.root / "ca.pem"
+
+    @property
+    def broker(self) -> Identity:
+        return self._identity("broker", self.root / "broker", "broker")
+
+    @property
+    def mosquitto_conf(self) -> Path:
+        return self.root / "broker" / "mosquitto.conf"
+
+    @property
+    def acl(self) -> Path:
+        return self.root / "broker" / "acl"
+
+    def devices(self) -> list[str]:
+        """Ids of the provisioned devices."""
+        return _names(self.root / "devices")
+
+    def desks(self) -> list[str]:
+        """Names of the provisioned desks."""
+        return _names(self.root / "desks")
+
+    def device(self, device_id: str) -> Device:
+        folder = self.root / "devices" / device_id
+        return Device(
+            device_id, self._identity(device_id, folder, "mqtt"), folder / "signing.key", folder / "signing.pub"
+        )
+
+    def desk(self, name: str) -> Identity:
+        return self._identity(name, self.root / "desks" / name, "mqtt")
+
+    def desk_device_keys(self, name: str) -> Path:
+        """The directory with one `ID.pub` per device that the desk believes."""
+        return self.root / "desks" / name / "devices"
+
+    def _identity(self, name: str, folder: Path, stem: str) -> Identity:
+        return Identity(name, self.ca, folder / f"{stem}.pem", folder / f"{stem}.key")
+
+
+def provision_site(
+    root: Path,
+    devices: Sequence[str],
+    desks: Sequence[str] = ("lead-desk",),
+    broker_names: Sequence[str] = (),
+    port: int = 8883,
+) -> Site:
+    """Make a site.
+
+    Args:
+        root: must not exist, or be empty.
+        devices: device ids.
+        desks: names of lead desks; another name space than device ids only in that they get other rights.
+        broker_names: host names or addresses of the broker beside 127.0.0.1 and localhost.
+        port: the port in mosquitto.conf, on loopback; a pilot opens it to its network on purpose, in `listener`.
+
+    Raises:
+        SiteError: the directory is not empty, or a name is not usable.
+    """
+    everyone = [*devices, *desks]
+    wrong = [name for name in everyone if not is_device_id(name)]
+    if wrong or len(set(everyone)) != len(everyone) or "broker" in everyone:
+        raise SiteError(
+            f"names are 2 to 63 lower-case letters, digits and hyphens, each used once: {wrong or everyone}"
+        )
+    if root.exists() and any(root.iterdir()):
+        raise SiteError(f"{root} is not empty: a site is never overwritten")
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    site = Site(root)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = _name("Turnkey site CA")
+    now = datetime.now(UTC)
+    certificate = (
+        _certificate(name, name, key.public_key(), now, now + timedelta(days=365 * CA_YEARS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(ca=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    _write_private(root / "ca.key", _pem(key))
+    _write_public(site.ca, certificate.public_bytes(Encoding.PEM))
+    folder = root / "broker"
+    folder.mkdir(mode=0o700)
+    names = [_alternative(host) for host in ("localhost", "127.0.0.1", *broker_names)]
+    _issue(site, site.broker, ExtendedKeyUsageOID.SERVER_AUTH, names)
+    _write_public(site.mosquitto_conf, mosquitto_conf(folder.resolve(), site.ca.resolve(), port).encode())
+    _write_public(site.acl, b"")
+    for desk in desks:
+        site.desk_device_keys(desk).mkdir(mode=0o700, parents=True)
+        _issue(site, site.desk(desk), ExtendedKeyUsageOID.CLIENT_AUTH, [x509.DNSName(desk)])
+    for device in devices:
+        add_device(site, device)
+    _grant(site)
+    return site
+
+
+def add_device(site: Site, device_id: str) -> Device:
+    """Provision one more device at an existing site and let every desk of the site believe it.
+
+    A running mosquitto reads the new access list on SIGHUP.
+
+    Raises:
+        SiteError: no such site, or the device exists.
+    """
+    if not is_device_id(device_id) or device_id in site.desks():
+        raise SiteError(f"not usable as a device id: {device_id!r}")
+    device = site.device(device_id)
+    try:
+        device.signing_key.parent.mkdir(mode=0o700, parents=True)
+    except FileExistsError as error:
+        raise SiteError(f"device {device_id} exists already: keys are never overwritten") from error
+    _issue(site, device.mqtt, ExtendedKeyUsageOID.CLIENT_AUTH, [x509.DNSName(device_id)])
+    signing = SigningKey.generate()
+    _write_private(device.signing_key, signing.to_pem())
+    _write_public(device.public_key, signing.public.to_pem())
+    for desk in site.desks():
+        _write_public(site.desk_device_keys(desk) / f"{device_id}.pub", signing.public.to_pem())
+    _grant(site)
+    return device
+
+
+def access(site: Site) -> list[Access]:
+    """Who may do what, as the broker's access list says it."""
+    devices = site.devices()
+    topics = {device: tuple(str(Topic(device, kind)) for kind in Kind) for device in devices}
+    publishers = [Access(device, write=topics[device], read=()) for device in devices]
+    listeners = [
+        Access(desk, write=(), read=("turnkey/v1/+/lead", "turnkey/v1/+/attestation")) for desk in site.desks()
+    ]
+    return publishers + listeners
+
+
+def _grant(site: Site) -> None:
+    temporary = site.acl.with_suffix(".new")
+    temporary.write_text(mosquitto_acl(access(site)))
+    temporary.replace(site.acl)
+
+
+def _issue(site: Site, identity: Identity, usage: x509.ObjectIdentifier, names: list[x509.GeneralName]) -> None:
+    ca_key = load_pem_private_key((site.root / "ca.key").read_bytes(), password=None)
+    ca = x509.load_pem_x509_certificate(site.ca.read_bytes())
+    if not isinstance(ca_key, ec.EllipticCurvePrivateKey):
+        raise SiteError(f"{site.root / 'ca.key'} is not this tool's CA key")
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(UTC)
+    certificate = (
+        _certificate(_name(identity.name), ca.subject, key.public_key(), now, now + timedelta(days=LEAF_DAYS))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(ca=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    _write_private(identity.key, _pem(key))
+    _write_public(identity.certificate, certificate.public_bytes(Encoding.PEM))
+
+
+def _certificate(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, start: datetime, end: datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start - _CLOCK_SKEW)
+        .not_valid_after(end)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _usage(ca: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not ca,
+        key_cert_sign=ca,
+        crl_sign=ca,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _alternative(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    _write(path, content, 0o600)
+
+
+def _write_public(path: Path, content: bytes) -> None:
+    _write(path, content, 0o644)
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    except FileExistsError as error:
+        raise SiteError(f"{path} exists already: nothing is overwritten") from error
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+
+
+def provision(
+    root: Annotated[Path, typer.Argument(metavar="DIR", help="the site's directory: new, or one made by this command")],
+    device: Annotated[list[str], typer.Option(help="device id; may be given several times")],
+    desk: Annotated[list[str] | None, typer.Option(help="lead desk's name (default: lead-desk)")] = None,
+    broker_name: Annotated[list[str] | None, typer.Option(help="host name or address of the broker")] = None,
+    port: Annotated[int, typer.Option(help="the broker's port")] = 8883,
+) -> None:
+    """Make a pilot site's CA, broker configuration, devices and desks; or add devices to a site that exists."""
+    try:
+        site = Site(root)
+        if site.ca.exists():
+            if desk or broker_name:
+                raise SiteError(f"{root} is a site already: only devices can be added to it")
+            for device_id in device:
+                add_device(site, device_id)
+        else:
+            site = provision_site(root, device, desk or ["lead-desk"], broker_name or (), port)
+    except SiteError as error:
+        typer.echo(f"refused: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"site {root}: devices {', '.join(site.devices())}; desks {', '.join(site.desks())}")
+    typer.echo(f"broker: mosquitto -c {site.mosquitto_conf}")
