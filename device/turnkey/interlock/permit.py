@@ -9,12 +9,16 @@ Rules kept here:
    (`lease_validity_ms` of monotonic time), so a hung or killed interlock stops everything.
 2. A revoked permit never becomes valid again, even where the interlock runs again later: work that was in flight when
    the stop came is discarded, not resumed.
+3. The gallery key lives in the permit and is overwritten when the permit dies.
+4. What is stored or submitted is stored inside `Permit.commit`: either the check came before the stop, and the
+   interlock waits for that commit before it puts the stop on the ledger, or the commit does not begin.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class Stopped(Exception):
@@ -31,13 +35,17 @@ class Permit:
     Args:
         monotonic_ns: the clock the lease is measured with, nanoseconds.
         valid_until_ns: end of the first lease on that clock.
+        gallery_key: copied; the copy is overwritten when the permit dies.
     """
 
-    def __init__(self, monotonic_ns: Callable[[], int], valid_until_ns: int) -> None:
+    def __init__(self, monotonic_ns: Callable[[], int], valid_until_ns: int, gallery_key: bytes | None = None) -> None:
         self._monotonic_ns = monotonic_ns
         self._lock = threading.Lock()
+        self._drained = threading.Condition(self._lock)
         self._valid_until_ns = valid_until_ns
         self._revoked: str | None = None
+        self._committing = 0
+        self._key = bytearray(gallery_key or b"")
 
     def check(self) -> None:
         """Return where work may go on.
@@ -52,23 +60,61 @@ class Permit:
     def refusal(self) -> str | None:
         """The reason code for which work may not go on; None where it may."""
         with self._lock:
-            if self._revoked is not None:
-                return self._revoked
-            if self._monotonic_ns() >= self._valid_until_ns:
-                self._revoked = "lease-lapsed"
-                return self._revoked
-            return None
+            return self._refusal()
+
+    @contextmanager
+    def commit(self) -> Iterator[None]:
+        """Hold this around the transaction that stores or submits. Keep it short: a stop waits for it, but not long.
+
+        Raises:
+            Stopped: the permit is dead; the transaction does not begin.
+        """
+        with self._lock:
+            reason = self._refusal()
+            if reason is not None:
+                raise Stopped(reason)
+            self._committing += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._committing -= 1
+                self._drained.notify_all()
+
+    def gallery_key(self) -> bytearray:
+        """The key of the gallery's rows: the permit's own buffer, so do not copy it. Empty where none was given.
+
+        Raises:
+            Stopped: the permit is dead and the key is gone.
+        """
+        with self._lock:
+            reason = self._refusal()
+            if reason is not None:
+                raise Stopped(reason)
+            return self._key
 
     def renew(self, valid_until_ns: int) -> None:
         """Extend the lease. A dead permit stays dead. For the interlock alone."""
         with self._lock:
-            if self._revoked is None and self._monotonic_ns() >= self._valid_until_ns:
-                self._revoked = "lease-lapsed"
-            if self._revoked is None:
+            if self._refusal() is None:
                 self._valid_until_ns = max(self._valid_until_ns, valid_until_ns)
 
     def revoke(self, reason: str) -> None:
-        """Kill the permit for good. The first reason stands. For the interlock alone."""
+        """Kill the permit for good and wipe the key. The first reason stands. For the interlock alone."""
         with self._lock:
             if self._revoked is None:
-                self._revoked = reason
+                self._die(reason)
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until no commit is under way; False where one still is. For the interlock alone, after `revoke`."""
+        with self._lock:
+            return self._drained.wait_for(lambda: self._committing == 0, timeout_s)
+
+    def _refusal(self) -> str | None:
+        if self._revoked is None and self._monotonic_ns() >= self._valid_until_ns:
+            self._die("lease-lapsed")
+        return self._revoked
+
+    def _die(self, reason: str) -> None:
+        self._revoked = reason
+        self._key[:] = bytes(len(self._key))
