@@ -78,7 +78,7 @@ class Connection:
         )
         client.connect_timeout = settings.connect_timeout_s
         client.max_inflight_messages_set(settings.window)
-        client.tls_set_context(_tls(settings))
+        client.tls_set_context(tls_context(settings.ca_file, settings.certificate_file, settings.key_file))
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
@@ -174,12 +174,8 @@ class Connection:
         detail = self._last_log or text
         if self.accepted:
             return Status(State.OFFLINE, "connection-lost", detail)
-        # In TLS 1.3 the handshake ends for the client before the broker has looked at its certificate, so a refusal
-        # shows only now, as an alert on the first read.
-        if "ALERT" in detail.upper() or "certificate" in detail.lower():
-            return Status(
-                State.REFUSED, "client-certificate", f"the broker refused this device's certificate: {detail}"
-            )
+        if is_certificate_refusal(detail):
+            return Status(State.REFUSED, "client-certificate", f"the broker refused our certificate: {detail}")
         return Status(State.OFFLINE, "closed-before-connack", f"the broker closed before it answered: {detail}")
 
 
@@ -187,11 +183,25 @@ def _properties(packet_type: int) -> Properties:
     return Properties(packet_type)  # type: ignore[no-untyped-call] # paho leaves this one constructor untyped
 
 
-def _tls(settings: UplinkSettings) -> ssl.SSLContext:
+def is_certificate_refusal(detail: str) -> bool:
+    """Whether a lost connection was the broker's refusal of our certificate.
+
+    In TLS 1.3 the handshake ends for the client before the broker has looked at its certificate, so a refusal shows
+    only afterwards, as an alert on the first read.
+    """
+    return "ALERT" in detail.upper() or "certificate" in detail.lower()
+
+
+def tls_context(ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
+    """Mutual TLS 1.3 with one pinned CA; the system's CAs are not asked, the broker's name is checked.
+
+    Raises:
+        OSError: a file is missing or unreadable (ssl.SSLError, its subclass: not PEM, or not a pair).
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_verify_locations(cafile=settings.ca_file)
-    context.load_cert_chain(settings.certificate_file, settings.key_file)
+    context.load_verify_locations(cafile=ca)
+    context.load_cert_chain(certificate, key)
     return context
 
 

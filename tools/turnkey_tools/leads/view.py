@@ -28,11 +28,11 @@ _WHY: Final = {
     Reason.TOO_LARGE: "It is larger than a lead can be.",
     Reason.NOT_AN_ENVELOPE: "It is not a signed envelope.",
     Reason.WRONG_TYPE: "It is signed, but it is not a lead.",
-    Reason.NOT_SIGNED: "The device that the topic names did not sign it. Report this to IT: somebody else publishes there.",
+    Reason.NOT_SIGNED: "The device that the topic names did not sign it. Report this to IT: who publishes there?",
     Reason.NOT_A_LEAD: "It is signed, but this desk does not know its form. The device may be newer than this desk.",
     Reason.WRONG_DEVICE: "It names another device than its topic. Report this to IT.",
     Reason.DUPLICATE: "It is here already; nothing to do.",
-    Reason.CONFLICT: "Another lead has this number. Report this to IT and to the auditor: an honest device cannot do it.",
+    Reason.CONFLICT: "Another lead has this number. Report it to IT and the auditor: no honest device does that.",
 }
 
 
