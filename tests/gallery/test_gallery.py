@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from turnkey.database import StorageDamaged
-from turnkey.gallery.gallery import Gallery, OtherModel
+from turnkey.gallery.gallery import Gallery, GalleryLocked, OtherModel
 from turnkey.gallery.store import WrongKey
 from turnkey.interlock.permit import Permit, Stopped
 
@@ -36,6 +36,12 @@ def dead() -> Permit:
     return permit
 
 
+def unlocked(path: Path, key: bytes = KEY, model_id: str = MODEL) -> Gallery:
+    gallery = Gallery(path, model_id)
+    gallery.unlock(key)
+    return gallery
+
+
 def enrol(gallery: Gallery, reference: str, seed: int, partition: str = "cases") -> int:
     return gallery.enrol(partition, reference, unit(seed), quality=50, enrolled_at=NOW, permit=live())
 
@@ -47,9 +53,9 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def gallery(path: Path) -> Iterator[Gallery]:
-    opened = Gallery(path, KEY, MODEL)
+    opened = unlocked(path)
     yield opened
-    opened.close()
+    opened.lock()
 
 
 def test_an_empty_partition_has_no_candidates(gallery: Gallery) -> None:
@@ -79,10 +85,10 @@ def test_partitions_do_not_see_each_other(gallery: Gallery) -> None:
 
 def test_rows_survive_reopening(path: Path, gallery: Gallery) -> None:
     enrol(gallery, "C-1", 1)
-    gallery.close()
-    again = Gallery(path, KEY, MODEL)
+    gallery.lock()
+    again = unlocked(path)
     assert again.search("cases", unit(1), 5, live()).candidates[0].score == pytest.approx(1.0)
-    again.close()
+    again.lock()
 
 
 def test_the_expunged_are_gone_and_their_numbers_stay_unused(path: Path, gallery: Gallery) -> None:
@@ -117,8 +123,8 @@ def test_a_stop_during_enrolment_keeps_nothing(path: Path, gallery: Gallery) -> 
     with pytest.raises(Stopped):
         gallery.enrol("cases", "C-1", unit(1), quality=50, enrolled_at=NOW, permit=DiesInside(lambda: 0, 10**9))
     assert gallery.size("cases") == 0
-    gallery.close()
-    assert Gallery(path, KEY, MODEL).size("cases") == 0
+    gallery.lock()
+    assert unlocked(path).size("cases") == 0
 
 
 def test_no_template_is_on_disk_in_clear(path: Path, gallery: Gallery) -> None:
@@ -131,7 +137,7 @@ def test_no_template_is_on_disk_in_clear(path: Path, gallery: Gallery) -> None:
 def test_a_wrong_key_opens_nothing(path: Path, gallery: Gallery) -> None:
     enrol(gallery, "C-1", 1)
     with pytest.raises(WrongKey):
-        Gallery(path, bytes(32), MODEL)
+        unlocked(path, key=bytes(32))
 
 
 @pytest.mark.parametrize(
@@ -147,20 +153,20 @@ def test_a_wrong_key_opens_nothing(path: Path, gallery: Gallery) -> None:
 def test_a_changed_or_moved_row_is_refused(path: Path, gallery: Gallery, change: str) -> None:
     enrol(gallery, "C-1", 1)
     enrol(gallery, "C-2", 2)
-    gallery.close()
+    gallery.lock()
     raw = sqlite3.connect(path)
     raw.execute(change)
     raw.commit()
     raw.close()
     with pytest.raises(StorageDamaged, match="changed or moved"):
-        Gallery(path, KEY, MODEL)
+        unlocked(path)
 
 
 def test_templates_of_another_model_are_refused(path: Path, gallery: Gallery) -> None:
     enrol(gallery, "C-1", 1)
-    gallery.close()
+    gallery.lock()
     with pytest.raises(OtherModel, match="enrol anew"):
-        Gallery(path, KEY, "sface-4567")
+        unlocked(path, model_id="sface-4567")
 
 
 def test_what_is_not_a_template_is_refused(gallery: Gallery) -> None:
@@ -168,3 +174,32 @@ def test_what_is_not_a_template_is_refused(gallery: Gallery) -> None:
         with pytest.raises(ValueError, match="unit norm"):
             gallery.enrol("cases", "C-1", wrong, quality=50, enrolled_at=NOW, permit=live())
     assert gallery.size("cases") == 0
+
+
+def test_a_locked_gallery_is_ciphertext_until_the_key_comes_back(gallery: Gallery) -> None:
+    enrol(gallery, "C-1", 1)
+    gallery.lock()
+    gallery.lock()
+    for use in (
+        lambda: gallery.size("cases"),
+        lambda: gallery.search("cases", unit(1), 5, live()),
+        lambda: enrol(gallery, "C-2", 2),
+    ):
+        with pytest.raises(GalleryLocked):
+            use()
+    gallery.unlock(KEY)
+    assert gallery.size("cases") == 1
+
+
+def test_an_expungement_does_not_wait_for_the_key(gallery: Gallery) -> None:
+    row = enrol(gallery, "C-1", 1)
+    gallery.lock()
+    assert gallery.expunge("cases", "C-1") == [row]
+    gallery.unlock(KEY)
+    assert gallery.size("cases") == 0
+
+
+def test_an_enrolment_can_be_withdrawn(gallery: Gallery) -> None:
+    kept, withdrawn = enrol(gallery, "C-1", 1), enrol(gallery, "C-1", 2)
+    gallery.withdraw("cases", withdrawn)
+    assert [c.row for c in gallery.search("cases", unit(2), 5, live()).candidates] == [kept]

@@ -5,7 +5,8 @@ Rules kept here:
    is a lead nobody knows was missed. The candidates' scores are computed again in double precision.
 2. The permit is checked before a search, and again before its result is handed out.
 3. The index follows the rows: a template is searchable only after its row is on disk, and not after its row is gone.
-4. A gallery that holds another model's templates is refused: comparing across models is meaningless, and leaving them
+4. Without the key there is nothing in memory to search: `lock` drops key and templates together.
+5. A gallery that holds another model's templates is refused: comparing across models is meaningless, and leaving them
    out would be an incomplete search that looks like a complete one.
 """
 
@@ -56,34 +57,57 @@ class SearchResult:
     candidates: tuple[Candidate, ...]
 
 
+class GalleryLocked(StorageError):
+    """The gallery is ciphertext: the interlock has taken the key back, or has not given it yet."""
+
+
 class Gallery:
-    """The gallery at `path` for templates of `model_id`. Its methods may be called from any thread.
+    """The gallery at `path` for templates of `model_id`. Locked until `unlock`. May be called from any thread."""
 
-    Args:
-        path: the SQLite file.
-        key: 32 bytes, from the interlock.
-        model_id: the embedder in use.
-
-    Raises:
-        OtherModel: it holds templates of another embedder.
-        StorageError: the rows cannot be used.
-    """
-
-    def __init__(self, path: Path, key: bytes, model_id: str) -> None:
-        self._lock = threading.Lock()
-        self._store = TemplateStore(path, key)
+    def __init__(self, path: Path, model_id: str) -> None:
+        self._path = path
         self._model_id = model_id
-        try:
-            others = self._store.model_ids() - {model_id}
-            if others:
-                raise OtherModel(
-                    "gallery-of-another-model",
-                    f"{path}: holds templates of {', '.join(sorted(others))}; this device uses {model_id}: enrol anew",
-                )
-            self._indexes = {partition: self._build(partition) for partition in PARTITIONS}
-        except BaseException:
-            self._store.close()
-            raise
+        self._lock = threading.RLock()
+        self._opened: TemplateStore | None = None
+        self._indexes: dict[str, Index] = {}
+
+    def unlock(self, key: bytes | bytearray) -> None:
+        """Open the rows with the 32-byte key that came with the permit, and load them. Nothing where it is open.
+
+        Raises:
+            OtherModel: it holds templates of another embedder.
+            StorageError: the rows cannot be used.
+        """
+        with self._lock:
+            if self._opened is not None:
+                return
+            self._opened = TemplateStore(self._path, key)
+            try:
+                others = self._opened.model_ids() - {self._model_id}
+                if others:
+                    raise OtherModel(
+                        "gallery-of-another-model",
+                        f"{self._path}: holds templates of {', '.join(sorted(others))}; "
+                        f"this device uses {self._model_id}: enrol anew",
+                    )
+                self._indexes = {partition: self._build(partition) for partition in PARTITIONS}
+            except BaseException:
+                self.lock()
+                raise
+
+    def lock(self) -> None:
+        """Forget key and templates: what is left is ciphertext on disk. Safe to call twice."""
+        with self._lock:
+            self._indexes = {}
+            if self._opened is not None:
+                self._opened.close()
+                self._opened = None
+
+    @property
+    def _store(self) -> TemplateStore:
+        if self._opened is None:
+            raise GalleryLocked("gallery-locked", "the gallery is locked: recognition is stopped")
+        return self._opened
 
     def _build(self, partition: str) -> Index:
         index = Index(ndim=TEMPLATE_DIMENSIONS, metric="ip", dtype="f32")
@@ -93,9 +117,18 @@ class Gallery:
         return index
 
     def size(self, partition: str) -> int:
-        """How many templates a partition holds."""
+        """How many templates a partition holds.
+
+        Raises:
+            GalleryLocked: it cannot be known while the gallery is locked.
+        """
         with self._lock:
-            return len(self._indexes[partition])
+            return len(self._index(partition))
+
+    def _index(self, partition: str) -> Index:
+        if partition not in self._indexes:
+            raise GalleryLocked("gallery-locked", "the gallery is locked: recognition is stopped")
+        return self._indexes[partition]
 
     def enrol(
         self,
@@ -117,7 +150,7 @@ class Gallery:
         enrolment = Enrolment(partition, reference, self._model_id, quality, enrolled_at, template)
         with self._lock:
             row = self._store.add(enrolment, permit)
-            self._indexes[partition].add(row, np.asarray(template, dtype=np.float32))
+            self._index(partition).add(row, np.asarray(template, dtype=np.float32))
         return row
 
     def search(self, partition: str, probe: NDArray[np.float32], limit: int, permit: Permit) -> SearchResult:
@@ -128,10 +161,11 @@ class Gallery:
 
         Raises:
             Stopped: the permit died; there is no result.
+            GalleryLocked: a stop took the key.
         """
         permit.check()
         with self._lock:
-            index = self._indexes[partition]
+            index = self._index(partition)
             size = len(index)
             rows = index.search(probe, min(limit, size), exact=True).keys if size else np.empty(0, dtype=np.uint64)
             scored = sorted((-self._score(index, probe, int(row)), int(row)) for row in rows)
@@ -140,16 +174,27 @@ class Gallery:
         return SearchResult(partition, size, candidates)
 
     def expunge(self, partition: str, reference: str) -> list[int]:
-        """Remove every template of a reference from rows and index. Returns the row numbers, if any."""
+        """Remove every template of a reference. Returns the row numbers, if any.
+
+        Works on a locked gallery as well: an expungement does not wait for a moratorium to end, and needs no key.
+        """
         with self._lock:
-            removed = self._store.remove(partition, reference)
+            if self._opened is None:
+                rows = TemplateStore(self._path, None)
+                try:
+                    return rows.remove(partition, reference)
+                finally:
+                    rows.close()
+            removed = self._opened.remove(partition, reference)
             if removed:
                 self._indexes[partition] = self._build(partition)
-        return removed
+            return removed
 
-    def close(self) -> None:
-        """Close the rows. Safe to call twice."""
-        self._store.close()
+    def withdraw(self, partition: str, row: int) -> None:
+        """Take back an enrolment that a stop overtook. The row's number stays unused."""
+        with self._lock:
+            self._store.remove_row(row)
+            self._indexes[partition] = self._build(partition)
 
     @staticmethod
     def _score(index: Index, probe: NDArray[np.float32], row: int) -> float:

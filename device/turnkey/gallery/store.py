@@ -90,21 +90,28 @@ class Enrolment:
 
 
 class TemplateStore:
-    """The rows at `path`, opened with the 32-byte `key`.
+    """The rows at `path`, opened with the 32-byte `key`; without one, rows can be removed and nothing else.
 
     Raises:
         WrongKey: the rows were encrypted with another key.
         StorageError: see `turnkey.database.Database`.
     """
 
-    def __init__(self, path: Path, key: bytes) -> None:
-        self._cipher = ChaCha20Poly1305(key)
+    def __init__(self, path: Path, key: bytes | bytearray | None) -> None:
+        self._key = None if key is None else ChaCha20Poly1305(key)
         self._database = Database(path, FORMAT)
         try:
-            self._prove_key()
+            if key is not None:
+                self._prove_key()
         except BaseException:
             self._database.close()
             raise
+
+    @property
+    def _cipher(self) -> ChaCha20Poly1305:
+        if self._key is None:
+            raise StorageError("no-gallery-key", f"{self._database.path}: opened without its key")
+        return self._key
 
     def _prove_key(self) -> None:
         with self._database.transaction():
@@ -128,7 +135,7 @@ class TemplateStore:
         template = np.ascontiguousarray(enrolment.template, dtype=np.float32)
         if template.shape != (TEMPLATE_DIMENSIONS,) or not abs(float(np.linalg.norm(template)) - 1.0) < 1e-3:
             raise ValueError(f"a template is {TEMPLATE_DIMENSIONS} float32 of unit norm")
-        with self._database.transaction():
+        with permit.commit(), self._database.transaction():
             row = self._database.execute(
                 "INSERT INTO template (partition, reference, model_id, quality, enrolled_at, sealed)"
                 " VALUES (?, ?, ?, ?, ?, x'') RETURNING row",
@@ -153,6 +160,12 @@ class TemplateStore:
         # The write-ahead log still holds the old page; emptying it leaves no copy behind, ciphertext as it was.
         self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return [row for (row,) in removed]
+
+    def remove_row(self, row: int) -> None:
+        """Take back one enrolment; gone from disk when this returns."""
+        with self._database.transaction():
+            self._database.execute("DELETE FROM template WHERE row = ?", row)
+        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def get(self, row: int) -> Row | None:
         """One row's facts; None where there is no such row."""

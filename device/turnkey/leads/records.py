@@ -54,6 +54,10 @@ Score = Annotated[float, Field(ge=-1.0, le=1.0)]
 """Cosine of two centred templates."""
 
 
+Step = Literal["interlock", "policy", "outbox", "capture", "vision", "search", "gallery", "ledger", "order"]
+"""Where a booking can be refused."""
+
+
 class Record(BaseModel):
     """What all records share: frozen, closed, finite numbers only."""
 
@@ -202,7 +206,7 @@ class Refused(Record):
 
     kind: Literal["refusal"] = "refusal"
     attempt_id: AttemptId | None = None
-    step: Literal["interlock", "policy", "capture", "vision", "gallery", "search", "order"]
+    step: Step
     reason: ReasonCode
 
 

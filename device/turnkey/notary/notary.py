@@ -13,10 +13,12 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from turnkey.database import StorageError
 from turnkey.envelope import SigningKey, sign
 from turnkey.interlock.permit import Permit
 from turnkey.leads.records import (
@@ -83,25 +85,33 @@ class Notary:
         self._boot_id = clocks.new_id()
         self._outlet_lock = threading.Lock()
 
-    def record(self, event: Event) -> None:
+    def record(self, event: Event, permit: Permit | None = None) -> None:
         """Append one event; on disk when this returns.
 
+        Args:
+            event: what happened.
+            permit: given for what only a running device does; checked last inside the transaction, so that no such
+                entry stands behind a stop.
+
         Raises:
+            Stopped: the permit is dead; nothing was kept.
             StorageError: the ledger cannot be written.
         """
-        with self._journal.transaction():
+        with permit.commit() if permit else nullcontext(), self._journal.transaction():
             self._append(event)
+            if permit is not None:
+                permit.check()
 
     def submit(self, draft: LeadDraft, permit: Permit) -> Lead:
         """Sign a lead, put it on the ledger and hand it to the outlet.
 
         Raises:
             Stopped: the permit is dead; nothing was kept.
-            StorageError: the ledger cannot be written; nothing was kept. (Where it is the outlet that cannot take the
-                lead, the lead is kept and `hand_over` will try again.)
+            StorageError: the ledger cannot be written; nothing was kept.
+
+        Where it is the outlet that cannot take the lead, the lead is kept, and the next `hand_over` says so.
         """
-        permit.check()
-        with self._journal.transaction():
+        with permit.commit(), self._journal.transaction():
             lead = Lead(
                 lead_id=self._clocks.new_id(),
                 device_id=self._device_id,
@@ -130,7 +140,8 @@ class Notary:
             )
             self._journal.keep(SignedLead(lead.sequence, lead.lead_id, envelope))
             permit.check()
-        self.hand_over()
+        with suppress(StorageError):
+            self.hand_over()
         return lead
 
     def hand_over(self) -> None:
