@@ -217,6 +217,11 @@ class Interlock:
                 return verdict
             return OrderRefused(self._reason, "the order is used up, but a stop came before it took effect")
 
+    def halt(self, reason: str) -> None:
+        """Stop, and latch a fault that another room found: a ledger that cannot be written, say."""
+        with self._lock:
+            self._fault(reason)
+
     def start(self) -> Self:
         """Begin watching in a thread of its own."""
         self._thread = threading.Thread(target=self._watch, name="interlock", daemon=True)
