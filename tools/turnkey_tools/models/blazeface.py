@@ -21,6 +21,8 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from turnkey_tools.models.aligned import aligned_buffer
+
 MEAN: Final = 127.5
 STD: Final = 127.5
 INPUT_SHAPE: Final = (1, 128, 128, 3)
@@ -30,8 +32,6 @@ _METADATA_IDENTIFIER: Final = b"M001"
 _METADATA_NAME: Final = "TFLITE_METADATA"
 # The first version of the metadata parser: nothing written here is newer.
 _MIN_PARSER_VERSION: Final = "1.0.0"
-# What TFLite's converter aligns constants to; kernels may read them as wide words.
-_ALIGNMENT: Final = 16
 
 # Members of the unions and enumerations of metadata_schema.fbs that are used.
 _IMAGE_PROPERTIES: Final = 2
@@ -59,8 +59,8 @@ def with_metadata(model: bytes) -> bytes:
         raise WrongModelError("not a TFLite file")
     tree = schema.ModelT.InitFromPackedBuf(model)
     _check(tree)
-    tree.buffers = [_aligned(buffer.data) for buffer in tree.buffers]
-    tree.buffers.append(_aligned(np.frombuffer(_metadata(), np.uint8)))
+    tree.buffers = [aligned_buffer(buffer.data) for buffer in tree.buffers]
+    tree.buffers.append(aligned_buffer(np.frombuffer(_metadata(), np.uint8)))
     entry = schema.MetadataT()
     entry.name = _METADATA_NAME
     entry.buffer = len(tree.buffers) - 1
@@ -78,29 +78,6 @@ def _check(tree: Any) -> None:
     tensor = tree.subgraphs[0].tensors[tree.subgraphs[0].inputs[0]]
     if tuple(tensor.shape) != INPUT_SHAPE or tensor.type != schema.TensorType.FLOAT32:
         raise WrongModelError(f"the input is not float32 {INPUT_SHAPE}")
-
-
-class _AlignedBuffer(schema.BufferT):  # type: ignore[misc]
-    """A constant written at a multiple of 16 bytes, which the generated class does not see to."""
-
-    def Pack(self, builder: Any) -> Any:  # noqa: N802 - the generated code's name
-        vector = None
-        if self.data is not None and len(self.data):
-            content = np.asarray(self.data, np.uint8).tobytes()
-            builder.StartVector(1, len(content), _ALIGNMENT)
-            builder.head -= len(content)
-            builder.Bytes[builder.head : builder.head + len(content)] = content
-            vector = builder.EndVector()
-        schema.BufferStart(builder)
-        if vector is not None:
-            schema.BufferAddData(builder, vector)
-        return schema.BufferEnd(builder)
-
-
-def _aligned(data: Any) -> _AlignedBuffer:
-    buffer = _AlignedBuffer()
-    buffer.data = data
-    return buffer
 
 
 def _metadata() -> bytes:

