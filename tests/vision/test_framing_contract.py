@@ -1,7 +1,7 @@
 """What the console may rely on of any framing guide, on real faces and with the models of the repository.
 
-MediaPipe's half needs the extra `mediapipe` and, as in the product, a process without network; it says so where either is
-missing. `unshare --map-root-user --net .venv/bin/python -m pytest tests/vision -k mediapipe` runs it.
+MediaPipe's half needs the extra `mediapipe` and, as in the product, a process without network; it says so where either
+is missing. To run it: `unshare --map-root-user --net .venv/bin/python -m pytest tests/vision -k mediapipe`
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ preview; YuNet, which every device carries for the picture itself, does it every
 Rules kept here:
 1. Which engine runs is decided once, by `choose_engine`, and the guide says which (`engine`). An engine that was chosen
    and fails to start is an error, not a reason to try the other.
-2. MediaPipe runs only in a process that has no network. Its published wheels report each use of a task to Google (their
-   metadata, "Privacy Notice"; no documented setting stops it), and nothing leaves this device but what the notary signed.
-   `turnkey-booth` has PrivateNetwork=yes; a process that has a network, such as a developer's, gets YuNet.
+2. MediaPipe runs only in a process that has no network. Its published wheels report each use of a task to Google (see
+   "Privacy Notice" in their metadata; no documented setting stops it), and nothing leaves this device but what the
+   notary signed. `turnkey-booth` has PrivateNetwork=yes; a process with a network, such as a developer's, gets YuNet.
 3. The guide's model is verified like any other: MediaPipe gets the bytes that were hashed, never a path.
 4. Looking for a face needs a permit. Nothing seen is kept, and nothing but boxes comes out.
 """
