@@ -22,9 +22,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from turnkey.database import StorageError
 from turnkey.uplink.connection import Connection, UplinkSettings, named
 from turnkey.uplink.delivery import State, Status, Window
-from turnkey.uplink.outbox import Message, Outbox, OutboxError
+from turnkey.uplink.outbox import Message, Outbox
 from turnkey.uplink.topics import Kind, Topic
 
 __all__ = ["Uplink", "UplinkSettings"]
@@ -96,13 +97,13 @@ class Uplink:
         try:
             self._outbox.restore()
             connection = Connection(self._settings, self._now_s)
-        except (OutboxError, sqlite3.Error) as error:
+        except (StorageError, sqlite3.Error) as error:
             return Status(State.OFFLINE, "outbox", str(error))
         except (OSError, ValueError) as error:
             return named(error)
         try:
             return self._drain(connection, over)
-        except (OutboxError, sqlite3.Error) as error:
+        except (StorageError, sqlite3.Error) as error:
             return Status(State.OFFLINE, "outbox", str(error))
         finally:
             connection.close()

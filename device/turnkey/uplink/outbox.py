@@ -20,19 +20,18 @@ The price is a duplicate, which the lead desk recognises; the alternative is a l
 from __future__ import annotations
 
 import hashlib
-import os
-import sqlite3
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-APPLICATION_ID: Final = 0x544B4F42  # "TKOB": tells this file from the gallery's and the ledger's
-SCHEMA_VERSION: Final = 1
+from turnkey.database import Database, Format, StorageError, StorageFull
 
-_SCHEMA: Final = """
+_FORMAT: Final = Format(
+    name="outbox",
+    application_id=0x544B4F42,  # "TKOB"
+    version=1,
+    schema="""
 CREATE TABLE message (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     message_id TEXT NOT NULL UNIQUE,
@@ -50,35 +49,20 @@ END;
 CREATE TRIGGER message_removed AFTER DELETE ON message BEGIN
     UPDATE tally SET messages = messages - 1, bytes = bytes - length(old.payload);
 END;
-"""
+""",
+)
 
 
-class OutboxError(Exception):
-    """Anything the outbox refuses. `reason` is a code for the status and the ledger."""
-
-    def __init__(self, reason: str, text: str) -> None:
-        super().__init__(text)
-        self.reason = reason
+class OutboxFull(StorageFull):
+    """A limit is reached: stop capturing. Reasons: messages, bytes. (A full disk is `StorageFull`, reason disk.)"""
 
 
-class OutboxFull(OutboxError):
-    """A limit or the disk is reached: stop capturing. Reasons: messages, bytes, disk."""
-
-
-class PayloadRefused(OutboxError):
+class PayloadRefused(StorageError):
     """The payload can never be sent. Reasons: empty, too-large."""
 
 
-class MessageConflict(OutboxError):
+class MessageConflict(StorageError):
     """The message id is known with another topic or payload: the caller confused two messages."""
-
-
-class OutboxDamaged(OutboxError):
-    """The file is not a sound outbox. Reasons: not-an-outbox, corrupt. It is left as it was."""
-
-
-class OutboxNewer(OutboxError):
-    """The file was written by a newer version of this software. It is left as it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +74,12 @@ class OutboxLimits:
         max_bytes: sum of payloads, bytes.
         max_payload_bytes: one payload, bytes; the broker's `max_packet_size` must be larger than this.
         remembered: how many removed message ids stay known, so that a late second `put` is still recognised.
-        busy_timeout_s: how long to wait for the other process's transaction.
     """
 
     max_messages: int = 100_000
     max_bytes: int = 512 * 1024 * 1024
     max_payload_bytes: int = 64 * 1024
     remembered: int = 10_000
-    busy_timeout_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,47 +96,13 @@ class Outbox:
     """The durable queue at `path`. Creates the file (mode 0600) where there is none.
 
     Raises:
-        OutboxDamaged, OutboxNewer: the file is not ours to use; it is left untouched.
+        StorageDamaged, StorageNewer, StorageError: the file is not ours to use; it is left untouched.
     """
 
     def __init__(self, path: Path, limits: OutboxLimits | None = None) -> None:
         self.path = path
         self.limits = limits or OutboxLimits()
-        self._lock = threading.Lock()
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        self._db = sqlite3.connect(
-            path, timeout=self.limits.busy_timeout_s, isolation_level=None, check_same_thread=False
-        )
-        try:
-            self._open()
-        except sqlite3.DatabaseError as error:
-            self._db.close()
-            raise OutboxDamaged("corrupt", f"{path}: {error}") from error
-        except BaseException:
-            self._db.close()
-            raise
-
-    def _open(self) -> None:
-        application, version, pages = (
-            self._db.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("application_id", "user_version", "page_count")
-        )
-        if pages and application != APPLICATION_ID:
-            raise OutboxDamaged("not-an-outbox", f"{self.path}: an SQLite file, but not an outbox")
-        if version > SCHEMA_VERSION:
-            raise OutboxNewer("newer", f"{self.path}: schema {version}, this software knows {SCHEMA_VERSION}")
-        verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if verdict != "ok":
-            raise OutboxDamaged("corrupt", f"{self.path}: {verdict}")
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        with self._transaction():
-            # Asked again inside the write lock: two processes may create the file at the same moment.
-            if self._db.execute("PRAGMA user_version").fetchone()[0] == 0:
-                for statement in _statements(_SCHEMA):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
-                self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        self._db = Database(path, _FORMAT)
 
     def __enter__(self) -> Outbox:
         return self
@@ -164,24 +112,7 @@ class Outbox:
 
     def close(self) -> None:
         """Close the file. What was put stays put."""
-        with self._lock:
-            self._db.close()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC):
-                raise OutboxFull("disk", f"{self.path}: {error}") from error
-            raise
+        self._db.close()
 
     def put(self, topic: str, payload: bytes, message_id: str | None = None) -> int:
         """Queue one message; on disk when this returns.
@@ -203,80 +134,72 @@ class Outbox:
             raise PayloadRefused("too-large", f"{len(payload)} bytes, limit {self.limits.max_payload_bytes}")
         digest = _digest(topic, payload)
         name = message_id or digest.hex()
-        with self._lock, self._transaction():
+        with self._db.transaction():
             known = self._known(name)
             if known is not None:
                 if known[1] != digest:
                     raise MessageConflict("conflict", f"message id {name} is known with other content")
                 return known[0]
-            messages, size = self._db.execute("SELECT messages, bytes FROM tally").fetchone()
+            messages, size = self._db.rows("SELECT messages, bytes FROM tally")[0]
             if messages >= self.limits.max_messages:
                 raise OutboxFull("messages", f"{messages} messages wait, limit {self.limits.max_messages}")
             if size + len(payload) > self.limits.max_bytes:
                 raise OutboxFull("bytes", f"{size} bytes wait, limit {self.limits.max_bytes}")
             row = self._db.execute(
-                "INSERT INTO message (message_id, topic, payload) VALUES (?, ?, ?)", (name, topic, payload)
-            )
-            assert row.lastrowid is not None  # noqa: S101 - an INSERT always has one
-            return row.lastrowid
+                "INSERT INTO message (message_id, topic, payload) VALUES (?, ?, ?) RETURNING sequence",
+                name,
+                topic,
+                payload,
+            ).fetchone()
+            return int(row[0])
 
     def _known(self, name: str) -> tuple[int, bytes] | None:
-        row = self._db.execute("SELECT sequence, topic, payload FROM message WHERE message_id = ?", (name,)).fetchone()
-        if row is not None:
-            return row[0], _digest(row[1], row[2])
-        row = self._db.execute("SELECT sequence, digest FROM sent WHERE message_id = ?", (name,)).fetchone()
-        return None if row is None else (row[0], row[1])
+        for sequence, topic, payload in self._db.rows(
+            "SELECT sequence, topic, payload FROM message WHERE message_id = ?", name
+        ):
+            return sequence, _digest(topic, payload)
+        for sequence, digest in self._db.rows("SELECT sequence, digest FROM sent WHERE message_id = ?", name):
+            return sequence, digest
+        return None
 
     def head(self, limit: int, after: int = 0) -> list[Message]:
         """The first `limit` waiting messages behind sequence `after`, in the order in which they were put."""
-        with self._lock:
-            rows = self._db.execute(
-                "SELECT sequence, message_id, topic, payload FROM message"
-                " WHERE acknowledged = 0 AND sequence > ? ORDER BY sequence LIMIT ?",
-                (after, limit),
-            ).fetchall()
+        rows = self._db.rows(
+            "SELECT sequence, message_id, topic, payload FROM message"
+            " WHERE acknowledged = 0 AND sequence > ? ORDER BY sequence LIMIT ?",
+            after,
+            limit,
+        )
         return [Message(*row) for row in rows]
 
     def acknowledge(self, sequences: Sequence[int]) -> None:
         """Mark rows whose PUBACK said success; they are no longer at the head, but still on disk."""
-        with self._lock, self._transaction():
-            self._db.executemany("UPDATE message SET acknowledged = 1 WHERE sequence = ?", [(s,) for s in sequences])
+        with self._db.transaction():
+            for sequence in sequences:
+                self._db.execute("UPDATE message SET acknowledged = 1 WHERE sequence = ?", sequence)
 
     def restore(self) -> int:
         """Queue again every acknowledged row that was not yet removed. Returns how many."""
-        with self._lock, self._transaction():
+        with self._db.transaction():
             return self._db.execute("UPDATE message SET acknowledged = 0 WHERE acknowledged = 1").rowcount
 
     def done(self, sequences: int | Sequence[int]) -> None:
         """Remove delivered rows and remember their ids (the newest `remembered` of them)."""
-        wanted = [sequences] if isinstance(sequences, int) else sequences
-        with self._lock, self._transaction():
-            for sequence in wanted:
-                row = self._db.execute(
-                    "DELETE FROM message WHERE sequence = ? RETURNING message_id, topic, payload", (sequence,)
-                ).fetchone()
-                if row is not None:
-                    self._db.execute("INSERT INTO sent VALUES (?, ?, ?)", (sequence, row[0], _digest(row[1], row[2])))
+        with self._db.transaction():
+            for sequence in [sequences] if isinstance(sequences, int) else sequences:
+                for message_id, topic, payload in self._db.execute(
+                    "DELETE FROM message WHERE sequence = ? RETURNING message_id, topic, payload", sequence
+                ).fetchall():
+                    digest = _digest(topic, payload)
+                    self._db.execute("INSERT INTO sent VALUES (?, ?, ?)", sequence, message_id, digest)
             self._db.execute(
-                "DELETE FROM sent WHERE sequence <= (SELECT max(sequence) FROM sent) - ?", (self.limits.remembered,)
+                "DELETE FROM sent WHERE sequence <= (SELECT max(sequence) FROM sent) - ?", self.limits.remembered
             )
 
     def depth(self) -> int:
         """How many messages wait for a PUBACK."""
-        with self._lock:
-            count: int = self._db.execute("SELECT count(*) FROM message WHERE acknowledged = 0").fetchone()[0]
-            return count
+        return int(self._db.rows("SELECT count(*) FROM message WHERE acknowledged = 0")[0][0])
 
 
 def _digest(topic: str, payload: bytes) -> bytes:
     return hashlib.sha256(topic.encode() + b"\0" + payload).digest()
-
-
-def _statements(script: str) -> Iterator[str]:
-    """The script's statements one by one: `executescript` would commit the transaction that makes creation atomic."""
-    pending = ""
-    for line in script.strip().splitlines():
-        pending += line + "\n"
-        if sqlite3.complete_statement(pending):
-            yield pending
-            pending = ""

@@ -10,11 +10,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from turnkey.database import StorageError
 from turnkey.envelope import KeyFileError, PublicKey
 from turnkey.uplink.topics import is_device_id
 from turnkey_tools.leads import view
 from turnkey_tools.leads.desk import Accepted, Reason, Refused
-from turnkey_tools.leads.store import Store, StoreError
+from turnkey_tools.leads.store import Store
 from turnkey_tools.leads.subscription import Subscription
 from turnkey_tools.provision import Identity, Site
 
@@ -81,7 +82,7 @@ def watch(
     try:
         with Store(store) as memory, Subscription(identity, host, port, device_keys(folder), memory) as subscription:
             _watch(subscription, out, note, json, count, timeout)
-    except (KeysError, StoreError, OSError) as error:
+    except (KeysError, StorageError, OSError) as error:
         note.print(f"refused: {error}", markup=False)
         raise typer.Exit(2) from error
     except KeyboardInterrupt:

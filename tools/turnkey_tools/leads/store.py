@@ -9,67 +9,47 @@ Rules kept here:
 
 from __future__ import annotations
 
-import os
-import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from turnkey.database import Database, Format
 from turnkey_tools.leads.desk import Accepted, Reason, Refused, Verdict
 
-APPLICATION_ID: Final = 0x544B4C44  # "TKLD"
-SCHEMA_VERSION: Final = 1
 MAX_REFUSALS: Final = 10_000
 _MAX_TOPIC: Final = 200
 
-_TABLES: Final = (
-    "CREATE TABLE lead (device_id TEXT NOT NULL, sequence INTEGER NOT NULL, lead_id TEXT NOT NULL UNIQUE,"
-    " digest TEXT NOT NULL, received_at TEXT NOT NULL, envelope BLOB NOT NULL,"
-    " PRIMARY KEY (device_id, sequence)) STRICT",
-    "CREATE TABLE refusal (id INTEGER PRIMARY KEY, received_at TEXT NOT NULL, topic TEXT NOT NULL,"
-    " reason TEXT NOT NULL, detail TEXT NOT NULL) STRICT",
+_FORMAT: Final = Format(
+    name="lead desk's store",
+    application_id=0x544B4C44,  # "TKLD"
+    version=1,
+    schema="""
+CREATE TABLE lead (
+    device_id TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    lead_id TEXT NOT NULL UNIQUE,
+    digest TEXT NOT NULL,
+    received_at TEXT NOT NULL,
+    envelope BLOB NOT NULL,
+    PRIMARY KEY (device_id, sequence)
+) STRICT;
+CREATE TABLE refusal (
+    id INTEGER PRIMARY KEY, received_at TEXT NOT NULL, topic TEXT NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL
+) STRICT;
+""",
 )
-
-
-class StoreError(Exception):
-    """The file is not a desk's store, is damaged, or is from a newer version. It is left as it was."""
 
 
 class Store:
     """The store at `path`, created (mode 0600) where there is none.
 
     Raises:
-        StoreError: the file is not ours to use.
+        StorageError: the file is not ours to use, or damaged, or newer. It is left as it was.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        self._db = sqlite3.connect(path, timeout=5.0, isolation_level=None)
-        try:
-            self._open()
-        except sqlite3.DatabaseError as error:
-            self._db.close()
-            raise StoreError(f"{path}: {error}") from error
-        except StoreError:
-            self._db.close()
-            raise
-
-    def _open(self) -> None:
-        pages = self._db.execute("PRAGMA page_count").fetchone()[0]
-        if pages and self._db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-            raise StoreError(f"{self.path}: not a lead desk's store")
-        if self._db.execute("PRAGMA user_version").fetchone()[0] > SCHEMA_VERSION:
-            raise StoreError(f"{self.path}: written by a newer version")
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        self._db.execute("BEGIN IMMEDIATE")
-        if self._db.execute("PRAGMA user_version").fetchone()[0] == 0:
-            for table in _TABLES:
-                self._db.execute(table)
-            self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
-            self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        self._db.execute("COMMIT")
+        self._db = Database(path, _FORMAT)
 
     def __enter__(self) -> Store:
         return self
@@ -79,57 +59,77 @@ class Store:
 
     def digest_of(self, device_id: str, sequence: int) -> str | None:
         """See `desk.Memory`."""
-        row = self._db.execute(
-            "SELECT digest FROM lead WHERE device_id = ? AND sequence = ?", (device_id, sequence)
-        ).fetchone()
-        return None if row is None else str(row[0])
+        rows = self._db.rows("SELECT digest FROM lead WHERE device_id = ? AND sequence = ?", device_id, sequence)
+        return str(rows[0][0]) if rows else None
 
     def number_of(self, lead_id: str) -> tuple[str, int] | None:
         """See `desk.Memory`."""
-        row = self._db.execute("SELECT device_id, sequence FROM lead WHERE lead_id = ?", (lead_id,)).fetchone()
-        return None if row is None else (str(row[0]), int(row[1]))
+        rows = self._db.rows("SELECT device_id, sequence FROM lead WHERE lead_id = ?", lead_id)
+        return (str(rows[0][0]), int(rows[0][1])) if rows else None
 
     def highest(self, device_id: str) -> int:
         """See `desk.Memory`."""
-        row = self._db.execute("SELECT max(sequence) FROM lead WHERE device_id = ?", (device_id,)).fetchone()
-        return int(row[0] or 0)
+        return int(self._db.rows("SELECT max(sequence) FROM lead WHERE device_id = ?", device_id)[0][0] or 0)
 
     def missing(self, device_id: str) -> list[tuple[int, int]]:
         """Sequence numbers below the highest that never arrived, as inclusive ranges."""
-        rows = self._db.execute(
+        rows = self._db.rows(
             "SELECT previous + 1, sequence - 1 FROM"
             " (SELECT sequence, lag(sequence, 1, 0) OVER (ORDER BY sequence) AS previous FROM lead WHERE device_id = ?)"
             " WHERE sequence > previous + 1 ORDER BY sequence",
-            (device_id,),
+            device_id,
         )
         return [(int(first), int(last)) for first, last in rows]
 
     def leads(self) -> int:
         """How many leads were accepted."""
-        return int(self._db.execute("SELECT count(*) FROM lead").fetchone()[0])
+        return int(self._db.rows("SELECT count(*) FROM lead")[0][0])
 
     def keep(self, verdict: Verdict) -> None:
-        """Write a verdict down; on disk when this returns."""
+        """Write a verdict down; on disk when this returns.
+
+        Raises:
+            StorageError: it could not be written. Do not acknowledge the message.
+        """
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        if isinstance(verdict, Accepted):
-            lead = verdict.lead
+        if isinstance(verdict, Refused):
+            if verdict.reason is not Reason.DUPLICATE:
+                self._keep_refusal(verdict, now)
+            return
+        self._keep_lead(verdict, now)
+
+    def _keep_lead(self, accepted: Accepted, now: str) -> None:
+        lead = accepted.lead
+        with self._db.transaction():
             self._db.execute(
                 "INSERT INTO lead VALUES (?, ?, ?, ?, ?, ?)",
-                (lead.device_id, lead.sequence, lead.lead_id, verdict.digest, now, verdict.envelope),
+                lead.device_id,
+                lead.sequence,
+                lead.lead_id,
+                accepted.digest,
+                now,
+                accepted.envelope,
             )
-        elif verdict.reason is not Reason.DUPLICATE:
-            self._keep_refusal(verdict, now)
 
     def _keep_refusal(self, refused: Refused, now: str) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-        topic = refused.topic[:_MAX_TOPIC].encode(errors="backslashreplace").decode()
-        self._db.execute(
-            "INSERT INTO refusal (received_at, topic, reason, detail) VALUES (?, ?, ?, ?)",
-            (now, topic, refused.reason, refused.detail.encode(errors="backslashreplace").decode()),
-        )
-        self._db.execute("DELETE FROM refusal WHERE id <= (SELECT max(id) FROM refusal) - ?", (MAX_REFUSALS,))
-        self._db.execute("COMMIT")
+        with self._db.transaction():
+            self._db.execute(
+                "INSERT INTO refusal (received_at, topic, reason, detail) VALUES (?, ?, ?, ?)",
+                now,
+                _storable(refused.topic[:_MAX_TOPIC]),
+                refused.reason,
+                _storable(refused.detail),
+            )
+            self._db.execute("DELETE FROM refusal WHERE id <= (SELECT max(id) FROM refusal) - ?", MAX_REFUSALS)
 
     def refusals(self) -> list[tuple[str, str]]:
         """Reason and detail of the refusals on the trail, oldest first."""
-        return [(str(a), str(b)) for a, b in self._db.execute("SELECT reason, detail FROM refusal ORDER BY id")]
+        return [
+            (str(reason), str(detail))
+            for reason, detail in self._db.rows("SELECT reason, detail FROM refusal ORDER BY id")
+        ]
+
+
+def _storable(text: str) -> str:
+    """Lone surrogates are not UTF-8 and SQLite would refuse them."""
+    return text.encode(errors="backslashreplace").decode()
