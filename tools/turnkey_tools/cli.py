@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import typer
 
+from turnkey_tools.authority import app as authority
 from turnkey_tools.models.commands import app as models
+from turnkey_tools.order import app as order
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Turnkey on a workstation: build and verify models, evaluate them, measure, receive and verify leads.",
 )
+app.add_typer(authority, name="authority")
 app.add_typer(models, name="models")
+app.add_typer(order, name="order")
 
 
 def main() -> None:
