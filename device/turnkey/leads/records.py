@@ -58,6 +58,9 @@ Step = Literal["interlock", "policy", "outbox", "capture", "vision", "search", "
 """Where a booking can be refused."""
 
 
+InterlockState = Literal["BOOTING", "RUNNING", "MORATORIUM", "FAULT"]
+
+
 class Record(BaseModel):
     """What all records share: frozen, closed, finite numbers only."""
 
@@ -132,8 +135,8 @@ class SwitchChanged(Record):
     """The interlock went from one state to another (or looked again and stayed, with a new reason)."""
 
     kind: Literal["switch"] = "switch"
-    previous: Literal["RUNNING", "MORATORIUM", "FAULT"]
-    state: Literal["RUNNING", "MORATORIUM", "FAULT"]
+    previous: InterlockState
+    state: InterlockState
     reason: ReasonCode
     channel_a: bool | None
     channel_b: bool | None

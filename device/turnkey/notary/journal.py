@@ -22,7 +22,8 @@ FORMAT = Format(
     application_id=int.from_bytes(b"TKLG"),
     version=1,
     schema="""
-CREATE TABLE entry (place INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT;
+CREATE TABLE entry (place INTEGER PRIMARY KEY, kind TEXT NOT NULL, data BLOB NOT NULL) STRICT;
+CREATE INDEX entry_kind ON entry (kind, place);
 CREATE TABLE tree (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL, roots BLOB NOT NULL) STRICT;
 INSERT INTO tree VALUES (1, 0, x'');
 CREATE TABLE lead (
@@ -95,11 +96,11 @@ class Journal:
             self._frontier = before
             raise
 
-    def append(self, data: bytes) -> int:
-        """Add one entry, inside `transaction`. Returns its place."""
+    def append(self, kind: str, data: bytes) -> int:
+        """Add one entry of a kind (an event's `kind`), inside `transaction`. Returns its place."""
         place = self._frontier.size
         self._frontier = self._frontier.append(leaf_hash(data))
-        self._database.execute("INSERT INTO entry VALUES (?, ?)", place, data)
+        self._database.execute("INSERT INTO entry VALUES (?, ?, ?)", place, kind, data)
         self._database.execute("UPDATE tree SET size = ?, roots = ?", self._frontier.size, self._frontier.to_bytes())
         return place
 
@@ -133,6 +134,11 @@ class Journal:
         """Up to `limit` entries from place `start` on."""
         rows = self._database.rows("SELECT data FROM entry WHERE place >= ? ORDER BY place LIMIT ?", start, limit)
         return [row[0] for row in rows]
+
+    def last(self, kind: str) -> bytes | None:
+        """The newest entry of a kind; None where there is none."""
+        rows = self._database.rows("SELECT data FROM entry WHERE kind = ? ORDER BY place DESC LIMIT 1", kind)
+        return rows[0][0] if rows else None
 
     def close(self) -> None:
         """Close the file. Safe to call twice."""

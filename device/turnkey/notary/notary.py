@@ -164,4 +164,4 @@ class Notary:
             monotonic_ns=self._clocks.monotonic_ns(),
             event=event,
         )
-        self._journal.append(canonical(entry))
+        self._journal.append(event.kind, canonical(entry))

@@ -1,0 +1,286 @@
+"""The device: the one place that wires the rooms together, all in one process.
+
+Rules kept here:
+1. The ledger is opened before the interlock, because the interlock's first word is an entry on it.
+2. One process drives a device at a time; a second one is refused by name.
+3. What opened is closed again where a later part does not open.
+4. A stop locks the gallery before the stop is on the ledger.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import secrets
+import threading
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from turnkey import __version__
+from turnkey.booth import Booth
+from turnkey.capture.camera import Camera
+from turnkey.capture.folder import FolderCamera
+from turnkey.database import StorageError
+from turnkey.envelope import KeyFileError, SigningKey
+from turnkey.gallery.gallery import Gallery
+from turnkey.gallery.store import KEY_BYTES
+from turnkey.interlock.authority import Authority, AuthorityError, first_authority
+from turnkey.interlock.interlock import Interlock, InterlockStatus, Transition
+from turnkey.interlock.latch import Latch
+from turnkey.interlock.machine import State
+from turnkey.interlock.orders import OrderAccepted, OrderRefused
+from turnkey.interlock.switch import SimulatedSwitch, Switch
+from turnkey.leads.decision import Group, OperatingPoint
+from turnkey.leads.policy import PolicyReason, PolicyRefusal, SignedPolicy, read_policy
+from turnkey.leads.records import Boot, LedgerEntry, OrderSeen, SwitchChanged
+from turnkey.notary.journal import Journal
+from turnkey.notary.notary import Clocks, Notary
+from turnkey.settings import Settings
+from turnkey.uplink.mqtt import Uplink, UplinkSettings
+from turnkey.uplink.outbox import Outbox
+from turnkey.uplink.topics import Kind, Topic
+from turnkey.vision.analyzer import Analyzer
+from turnkey.vision.manifest import Calibration, EmbedderEntry, ModelError, read_manifest
+
+BOOT_TIMEOUT_S = 5.0
+"""How long `Device.settled` waits for the key's debounce (1 s) and the first look at the switch."""
+
+
+class DeviceError(Exception):
+    """The device cannot start; the message says what to do."""
+
+
+def system_clocks() -> Clocks:
+    """The machine's clocks and randomness."""
+    return Clocks(lambda: datetime.now(UTC), time.monotonic_ns, lambda: secrets.token_hex(16))
+
+
+def model_id(embedder: EmbedderEntry) -> str:
+    """The embedder as policies, leads and rows name it: its id and the first twelve digits of its SHA-256."""
+    return f"{embedder.id}-{embedder.sha256[:12]}"
+
+
+def calibration_groups(calibration: Calibration) -> tuple[Group, ...]:
+    """The manifest's calibration as the decision takes it."""
+    return tuple(
+        Group(group.group, tuple(OperatingPoint(row.threshold, row.fmr_upper95) for row in group.rows))
+        for group in calibration.groups
+    )
+
+
+def new_switch(settings: Settings) -> Switch:
+    """The switch that the settings name.
+
+    Raises:
+        DeviceError: an adapter that is not built into this device.
+    """
+    if settings.interlock.adapter == "simulated":
+        return SimulatedSwitch(simulated_switch_file(settings))
+    raise DeviceError(f"interlock.adapter = {settings.interlock.adapter!r} is not available in this process")
+
+
+def simulated_switch_file(settings: Settings) -> Path:
+    """Where a simulated switch keeps its wires, so that `turnkey key` can turn it from another process."""
+    return settings.state / "simulated-switch.json"
+
+
+class Device:
+    """All rooms of one device in one process. Start with `with`.
+
+    Args:
+        settings: see `turnkey.settings`.
+        camera: in place of the one that the settings name.
+        switch: likewise.
+
+    Raises:
+        DeviceError: a part cannot be used; everything opened before is closed again.
+    """
+
+    def __init__(self, settings: Settings, *, camera: Camera | None = None, switch: Switch | None = None) -> None:
+        self.settings = settings
+        self._clocks = system_clocks()
+        self._uplink_stop = threading.Event()
+        self._uplink_thread: threading.Thread | None = None
+        with ExitStack() as parts:
+            try:
+                self._open(parts, camera, switch)
+            except (StorageError, ModelError, AuthorityError, KeyFileError, OSError) as error:
+                raise DeviceError(str(error)) from error
+            self._parts = parts.pop_all()
+
+    def _open(self, parts: ExitStack, camera: Camera | None, switch: Switch | None) -> None:
+        settings = self.settings
+        settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        parts.callback(os.close, _hold(settings.state / "in-use"))
+        manifest = read_manifest(settings.models)
+        analyzer = Analyzer.load(settings.models, threads=settings.threads)
+        self._authority: Authority = first_authority(settings.authority.read_bytes())
+        self.outbox = Outbox(settings.state / "outbox.db")
+        parts.callback(self.outbox.close)
+        self.journal = Journal(settings.state / "ledger.db")
+        parts.callback(self.journal.close)
+        topic = str(Topic(settings.device_id, Kind.LEAD))
+        self.notary = Notary(
+            self.journal,
+            SigningKey.from_pem(settings.signing_key.read_bytes()),
+            lambda message_id, envelope: _put(self.outbox, topic, envelope, message_id),
+            device_id=settings.device_id,
+            clocks=self._clocks,
+        )
+        models = {entry.id: entry.sha256 for entry in (manifest.detector, manifest.embedder)}
+        self.notary.record(Boot(software=__version__, models=models))
+        self.model_id = model_id(manifest.embedder)
+        self.gallery = Gallery(settings.state / "gallery.db", self.model_id)
+        parts.callback(self.gallery.lock)
+        self.interlock = Interlock(
+            switch or new_switch(settings),
+            Latch(settings.state / "latch"),
+            device_id=settings.device_id,
+            authority=self._authority,
+            settings=settings.interlock,
+            monotonic_ns=self._clocks.monotonic_ns,
+            utc_now=self._clocks.utc_now,
+            witness=self._witness,
+            gallery_key=_gallery_key(settings.gallery_key),
+            ledger_epoch=self._ledger_epoch(),
+        )
+        parts.callback(self.interlock.close)
+        picture_source = camera or FolderCamera(settings.camera.folder, repeat=settings.camera.repeat)
+        parts.callback(picture_source.close)
+        self.booth = Booth(
+            gate=self.interlock,
+            camera=picture_source,
+            analyzer=analyzer,
+            gallery=self.gallery,
+            notary=self.notary,
+            policy=self.policy,
+            calibration=calibration_groups(manifest.calibration),
+            model_id=self.model_id,
+            clocks=self._clocks,
+            halt=self.interlock.halt,
+        )
+        self.uplink = Uplink(self.outbox, uplink_settings(settings))
+
+    def __enter__(self) -> Self:
+        self.interlock.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop everything and close every file. Safe to call twice."""
+        self._uplink_stop.set()
+        if self._uplink_thread is not None:
+            self._uplink_thread.join()
+        self._parts.close()
+
+    def settled(self, timeout_s: float = BOOT_TIMEOUT_S) -> InterlockStatus:
+        """The interlock's status once it knows what holds: running, or stopped and why; at the latest after a while."""
+        deadline_s = time.monotonic() + timeout_s
+        while self.interlock.state is State.BOOTING and time.monotonic() < deadline_s:
+            time.sleep(0.02)
+        return self.interlock.status()
+
+    def start_uplink(self) -> None:
+        """Publish what is in the outbox, and what comes, in a thread of its own."""
+        self._uplink_thread = threading.Thread(target=self.uplink.run, args=(self._uplink_stop,), name="uplink")
+        self._uplink_thread.start()
+
+    def apply_order(self, envelope: bytes) -> OrderAccepted | OrderRefused:
+        """Apply a moratorium or release order; accepted or refused, it is on the ledger."""
+        outcome = self.interlock.apply(envelope)
+        accepted = isinstance(outcome, OrderAccepted)
+        self.notary.record(
+            OrderSeen(
+                accepted=accepted,
+                reason="accepted" if isinstance(outcome, OrderAccepted) else outcome.reason,
+                order_digest=hashlib.sha256(envelope).hexdigest(),
+            )
+        )
+        return outcome
+
+    def policy(self) -> SignedPolicy | PolicyRefusal:
+        """The policy in force: signed by a role that the authority lets sign policies. Read anew each time."""
+        try:
+            envelope = self.settings.policy.read_bytes()
+        except OSError as error:
+            return PolicyRefusal(PolicyReason.NOT_SIGNED, f"there is no policy: {error}")
+        outcome: SignedPolicy | PolicyRefusal = PolicyRefusal(
+            PolicyReason.NOT_SIGNED, "the authority lets nobody sign a policy"
+        )
+        for role in self._authority.roles.values():
+            if "policy" not in role.may:
+                continue
+            outcome = read_policy(
+                envelope,
+                keys=role.public_keys(),
+                threshold=role.threshold,
+                device_id=self.settings.device_id,
+                now=self._clocks.utc_now(),
+            )
+            if isinstance(outcome, SignedPolicy) or outcome.reason is not PolicyReason.NOT_SIGNED:
+                return outcome
+        return outcome
+
+    def _witness(self, transition: Transition) -> None:
+        if transition.state is not State.RUNNING:
+            self.gallery.lock()
+        reading = transition.reading
+        self.notary.record(
+            SwitchChanged(
+                previous=transition.previous.value,
+                state=transition.state.value,
+                reason=transition.reason,
+                channel_a=reading.channel_a if reading else None,
+                channel_b=reading.channel_b if reading else None,
+                epoch=transition.epoch,
+            )
+        )
+
+    def _ledger_epoch(self) -> int:
+        newest = self.journal.last("switch")
+        if newest is None:
+            return 0
+        event = LedgerEntry.model_validate_json(newest).event
+        return event.epoch if isinstance(event, SwitchChanged) else 0
+
+
+def uplink_settings(settings: Settings) -> UplinkSettings:
+    """The uplink's settings out of the device's."""
+    broker = settings.broker
+    return UplinkSettings(
+        host=broker.host,
+        port=broker.port,
+        device_id=settings.device_id,
+        ca_file=broker.ca,
+        certificate_file=broker.certificate,
+        key_file=broker.key,
+        settle_s=broker.settle_s,
+    )
+
+
+def _put(outbox: Outbox, topic: str, envelope: bytes, message_id: str) -> None:
+    outbox.put(topic, envelope, message_id)
+
+
+def _gallery_key(path: Path) -> bytes:
+    key = path.read_bytes()
+    if len(key) != KEY_BYTES:
+        raise DeviceError(f"{path}: a gallery key is {KEY_BYTES} bytes, this file has {len(key)}")
+    return key
+
+
+def _hold(path: Path) -> int:
+    """Take the device for this process; the returned descriptor holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise DeviceError(f"another process is driving this device ({path.parent})") from error
+    return descriptor
