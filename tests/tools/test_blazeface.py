@@ -18,6 +18,10 @@ def small_model(shape: tuple[int, ...] = (1, 128, 128, 3), kind: int = schema.Te
     constant = schema.BufferT()
     constant.data = np.arange(int(np.prod(shape)), dtype=np.float32).view(np.uint8)
     model.buffers = [schema.BufferT(), constant]
+    for length in (1, 3, 7, 30):  # odd ones, so that nothing is aligned by chance
+        odd = schema.BufferT()
+        odd.data = np.arange(length, dtype=np.uint8)
+        model.buffers.append(odd)
     graph.tensors = []
     for name, buffer in (("image", 0), ("constant", 1), ("sum", 0)):
         tensor = schema.TensorT()
