@@ -165,12 +165,12 @@ def test_a_long_strip_is_refused() -> None:
     assert reason_of(encoded(Image.new("L", (20_000, 64)), "PNG")) == "picture-too-large"
 
 
-def test_a_limit_above_pillows_own_warns_of_nothing() -> None:
-    data = encoded(Image.new("L", (9_500, 9_500)), "PNG")
+def test_pillows_own_limit_neither_warns_nor_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        pixels = decode_picture(data, "x", limits=PictureLimits(max_pixels=100_000_000))
-    assert pixels.shape == (9_500, 9_500, 3)
+        for data in (jpeg(), png()):
+            assert decode_picture(data, "x").shape == (96, 160, 3)
 
 
 def test_a_png_with_no_pixels_is_refused() -> None:
@@ -181,13 +181,15 @@ def test_endless_scans_are_refused() -> None:
     data = jpeg(progressive=True)
     end = data.rindex(b"\xff\xd9")
     scan = b"\xff\xda\x00\x08\x01\x01\x00\x00\x00\x00"
-    assert reason_of(data[:end] + scan * 600 + data[end:]) == "damaged-picture"
+    with pytest.raises(CameraError, match="too many scans") as refusal:
+        decode_picture(data[:end] + scan * 600 + data[end:], "x.jpg")
+    assert refusal.value.reason == "damaged-picture"
 
 
 _SEEDS = [jpeg(), jpeg(progressive=True, exif=b"Exif\x00\x00II*\x00\x08\x00\x00\x00"), png()]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     seed=st.sampled_from(_SEEDS),
     flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=8),
@@ -206,7 +208,7 @@ def test_any_damage_ends_in_a_picture_or_a_reason(seed: bytes, flips: list[tuple
         assert result.dtype == np.uint8
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(head=st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a"]), tail=st.binary(max_size=400))
 def test_any_bytes_end_in_a_reason(head: bytes, tail: bytes) -> None:
     reason_of(head + tail)
@@ -218,7 +220,7 @@ def _with_chunk(kind: bytes, body: bytes) -> bytes:
     return data[:33] + png_chunk(kind, body) + data[33:]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     kind=st.sampled_from(
         [b"PLTE", b"tRNS", b"iCCP", b"zTXt", b"iTXt", b"tEXt", b"eXIf", b"gAMA", b"pHYs", b"cHRM", b"zzZz"]
@@ -230,14 +232,14 @@ def test_any_chunk_in_a_png_ends_in_a_picture_or_a_reason(kind: bytes, body: byt
     assert result in REASONS if isinstance(result, str) else result.shape == (96, 160, 3)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(depth=st.integers(0, 17), colour=st.integers(0, 8), rows=st.binary(max_size=64), times=st.integers(0, 2000))
 def test_any_png_header_ends_in_a_picture_or_a_reason(depth: int, colour: int, rows: bytes, times: int) -> None:
     result = outcome(raw_png(100, 70, depth, colour, rows * times))
     assert result in REASONS if isinstance(result, str) else result.shape == (70, 100, 3)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(exif=st.binary(max_size=80))
 def test_any_exif_leaves_the_picture_readable(exif: bytes) -> None:
     result = outcome(jpeg(exif=b"Exif\x00\x00" + exif))
@@ -246,6 +248,6 @@ def test_any_exif_leaves_the_picture_readable(exif: bytes) -> None:
 
 
 def test_a_text_chunk_that_swells_is_not_swallowed() -> None:
-    bomb = b"key\x00\x00" + zlib.compress(bytes(300_000_000), 9)
+    bomb = b"key\x00\x00" + zlib.compress(bytes(50_000_000), 9)
     result = outcome(_with_chunk(b"zTXt", bomb))
     assert result in REASONS if isinstance(result, str) else result.shape == (96, 160, 3)
