@@ -31,6 +31,16 @@ from turnkey.capture.header import PictureFormat, PictureHeader, read_header
 NEUTRAL_GREY: Final = (128, 128, 128)
 
 _EXIF_ORIENTATION: Final = 0x0112
+# What undoes each orientation (CIPA DC-008, tag 0x0112). Pillow's rotations are counter-clockwise.
+_TURN: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass(frozen=True)
@@ -78,7 +88,11 @@ def decode_picture(data: bytes, source: str, *, limits: PictureLimits = DEFAULT_
                 raise CameraError("damaged-picture", f"{source} is damaged (two sizes). Copy or take it again.")
             image.load()
             orientation = _orientation(image)
-            pixels = _upright(_rgb(image), orientation)
+            upright = _rgb(image)
+            if orientation in _TURN:
+                # Turned here and not as an array: Pillow moves whole pixels, numpy one byte at a time.
+                upright = upright.transpose(_TURN[orientation])
+            pixels = np.asarray(upright)
     except CameraError:
         raise
     except MemoryError as error:
@@ -124,32 +138,21 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "I;16" or image.mode == "I":
         return _rgb_of_deep_grey(image)
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         with_alpha = image.convert("RGBA")
         background = Image.new("RGBA", image.size, (*NEUTRAL_GREY, 255))
-        return np.asarray(Image.alpha_composite(background, with_alpha).convert("RGB"))
-    return np.asarray(image.convert("RGB"))
+        return Image.alpha_composite(background, with_alpha).convert("RGB")
+    return image.convert("RGB")
 
 
-def _rgb_of_deep_grey(image: Image.Image) -> NDArray[np.uint8]:
+def _rgb_of_deep_grey(image: Image.Image) -> Image.Image:
     # Pillow's own conversion clips 16-bit grey at 255, which makes every such picture white.
     deep = np.asarray(image)
     grey = (deep >> 8).astype(np.uint8)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         grey[deep == transparent] = NEUTRAL_GREY[0]
-    return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
-
-
-def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Undo the rotation and mirroring that the EXIF orientation names."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
+    return Image.fromarray(grey).convert("RGB")
