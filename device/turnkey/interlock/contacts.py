@@ -11,7 +11,8 @@ Rules kept here:
    in.
 5. A contact that stays energised while its own feed is off, or does not come back, is a fault: the two are
    cross-shorted.
-6. Each finding is reported once, when it arises; `fault` says whether it is there now.
+6. Nothing runs on contacts whose feeds were not proved since they closed.
+7. Each finding is reported once, when it arises; `fault` says whether it is there now.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Contacts:
         relay_wrong_since_ns: the feedback contradicted the channels in every reading since.
         fault: a fault that is there now.
         pulse_fault: the last test pulse failed.
+        proved: a test pulse succeeded since the contacts last closed.
     """
 
     last_ns: int | None = None
@@ -59,6 +61,7 @@ class Contacts:
     relay_wrong_since_ns: int | None = None
     fault: Finding | None = None
     pulse_fault: bool = False
+    proved: bool = False
 
     @property
     def present_fault(self) -> Finding | None:
@@ -105,19 +108,20 @@ class Contacts:
             differ_since_ns=differ_since,
             relay_wrong_since_ns=wrong_since,
             fault=fault,
+            proved=self.proved and both,
         )
         return after, tuple(found)
 
     def opened(self, now_ns: int) -> tuple[Contacts, tuple[Finding, ...]]:
         """Take in an opening edge, even where the line is closed again by the time it is read."""
         found = () if self.open_seen else (Finding.OPENED,)
-        return replace(self, last_ns=now_ns, open_seen=True, closed_since_ns=None, closed=False), found
+        return replace(self, last_ns=now_ns, open_seen=True, closed_since_ns=None, closed=False, proved=False), found
 
     def pulsed(self, pulse: PulseReading) -> tuple[Contacts, tuple[Finding, ...]]:
         """Take in the result of a test pulse."""
         failed = not (pulse.channel_a_followed and pulse.channel_b_followed)
         found = (Finding.CROSS_SHORT,) if failed and not self.pulse_fault else ()
-        return replace(self, pulse_fault=failed), found
+        return replace(self, pulse_fault=failed, proved=not failed), found
 
 
 def _since(condition: bool, since_ns: int | None, now_ns: int) -> int | None:

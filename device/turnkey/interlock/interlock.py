@@ -1,14 +1,14 @@
 """The interlock: the switch, the latch and the orders, joined by the state machine. A plain object.
 
 The same object runs inside one process (the demo, the tests) and as the daemon. It decides nothing by itself:
-`contacts` says what a reading means, `orders` whether an order holds, `machine` what follows; here the effects are
-carried out.
+`contacts` says what a reading means, `orders` whether an order holds, `machine` what follows, and the `governor`
+carries it out.
 
 Rules kept here:
 1. An opening kills the permit in the thread that saw it, before any lock is waited for.
-2. A lease is renewed only by the thread that reads the switch, and only after it read it.
+2. A lease is renewed only by reading the switch.
 3. Whatever cannot be read, written or witnessed is a fault; a fault is latched.
-4. `RUNNING` is entered only after latch and witness have both succeeded, and only if no opening came meanwhile.
+4. A clock that is not believed keeps a stopped device stopped, and is a fault in a running one.
 """
 
 from __future__ import annotations
@@ -16,75 +16,30 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict
-
-from turnkey.interlock.authority import Authority
+from turnkey.interlock.authority import Authority, AuthorityError
+from turnkey.interlock.authority_folder import AuthorityFolder
 from turnkey.interlock.contacts import NS_PER_MS, Contacts, Finding
-from turnkey.interlock.latch import Latch, LatchError, LatchRecord, StandingOrder, UsedNonce
-from turnkey.interlock.machine import Effect, Event, State, step
-from turnkey.interlock.orders import Circumstances, MoratoriumOrder, OrderAccepted, OrderRefused, ReleaseRequest, judge
-from turnkey.interlock.permit import Permit, Stopped
+from turnkey.interlock.governor import Governor
+from turnkey.interlock.latch import Latch, StandingOrder, UsedNonce
+from turnkey.interlock.machine import Event, State
+from turnkey.interlock.orders import (
+    AuthorityFollowed,
+    Circumstances,
+    MoratoriumOrder,
+    OrderAccepted,
+    OrderRefused,
+    ReleaseRequest,
+    judge,
+)
+from turnkey.interlock.permit import Permit
 from turnkey.interlock.settings import InterlockSettings
+from turnkey.interlock.status import InterlockStatus, Transition
 from turnkey.interlock.switch import Edge, Switch, SwitchReading, SwitchUnreadable
 
-
-@dataclass(frozen=True)
-class Transition:
-    """One change, as the witness (the ledger) gets it.
-
-    Attributes:
-        previous: state before.
-        state: state after; the same where an order or a fault was added to a stop.
-        event: what happened.
-        reason: code of the cause, finer than the event.
-        epoch: of the stop that holds, or that was released.
-        monotonic_ns: when.
-        utc: when, by the wall clock.
-        reading: the lines as last read; None where they never were.
-        order_id: the order that caused it, if one did.
-    """
-
-    previous: State
-    state: State
-    event: Event
-    reason: str
-    epoch: int
-    monotonic_ns: int
-    utc: datetime
-    reading: SwitchReading | None
-    order_id: str | None
-
-
-class InterlockStatus(BaseModel):
-    """What the device shows of itself: `turnkey status`, the console, the attestation. No personal data.
-
-    Attributes:
-        state, reason, since, epoch: of the present state.
-        channel_a, channel_b, relay_closed: the lines as last read; None where they cannot be.
-        key_closed: both channels closed for the whole debounce.
-        fault: a fault that shows now; a latched one that has gone is only in `reason`.
-        standing: orders in force.
-        challenge: what a release order must name.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    device_id: str
-    state: State
-    reason: str
-    since: datetime
-    epoch: int
-    channel_a: bool | None
-    channel_b: bool | None
-    relay_closed: bool | None
-    key_closed: bool
-    fault: str | None
-    standing: tuple[StandingOrder, ...]
-    challenge: str
+__all__ = ["Interlock", "InterlockStatus", "Transition"]
 
 
 class Interlock:
@@ -94,7 +49,7 @@ class Interlock:
         switch: the lines. Closed with the interlock.
         latch: the file.
         device_id: which device this is.
-        authority: whose orders hold.
+        authority: whose orders hold: fixed, or a folder in which successors are followed.
         settings: limits.
         monotonic_ns: clock for leases and debounce.
         utc_now: wall clock.
@@ -109,7 +64,7 @@ class Interlock:
         latch: Latch,
         *,
         device_id: str,
-        authority: Authority,
+        authority: Authority | AuthorityFolder,
         settings: InterlockSettings,
         monotonic_ns: Callable[[], int],
         utc_now: Callable[[], datetime],
@@ -118,67 +73,68 @@ class Interlock:
         ledger_epoch: int = 0,
     ) -> None:
         self._switch = switch
-        self._latch = latch
         self._device_id = device_id
-        self._authority = authority
+        self._folder = authority if isinstance(authority, AuthorityFolder) else None
+        self._authority = authority.current if isinstance(authority, AuthorityFolder) else authority
         self._settings = settings
         self._monotonic_ns = monotonic_ns
         self._utc_now = utc_now
-        self._witness = witness
-        self._gallery_key = gallery_key
         self._lock = threading.RLock()
         self._openings: deque[int] = deque()
         self._contacts = Contacts()
         self._reading: SwitchReading | None = None
-        self._permit: Permit | None = None
-        self._lease_until_ns = 0
         self._pulse_due_ns = 0
         self._unreadable = False
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
-        self._state = State.BOOTING
         found = latch.load(device_id, self._now(), ledger_epoch=ledger_epoch)
-        self._record: LatchRecord = found.record
-        self._reason, self._since = "booting", self._now()
-        if self._record.state is State.MORATORIUM:
-            self._happen(Event.FOUND_STOPPED, found.trouble or self._record.reason)
-        elif self._record.state is State.FAULT:
-            self._happen(Event.FOUND_FAULTED, self._record.reason)
-        if authority.version < self._record.authority_version:
-            self._fault("authority-older-than-latch")
-        trouble = self._clock_trouble()
-        if trouble is not None:
-            self._fault(trouble)
+        self._governor = Governor(
+            latch,
+            found.record,
+            settings=settings,
+            monotonic_ns=monotonic_ns,
+            now=self._now,
+            witness=witness,
+            lamp=switch.lamp,
+            reading=lambda: self._reading,
+            gallery_key=gallery_key,
+        )
+        if found.record.state is State.MORATORIUM:
+            self._governor.happen(Event.FOUND_STOPPED, found.trouble or found.record.reason)
+        elif found.record.state is State.FAULT:
+            self._governor.happen(Event.FOUND_FAULTED, found.record.reason)
         switch.on_edge(self._on_edge)
 
     @property
     def state(self) -> State:
         """Where it is now."""
-        return self._state
+        return self._governor.state
 
     def status(self) -> InterlockStatus:
         """What the device shows of itself."""
         with self._lock:
-            reading, fault = self._reading, self._contacts.present_fault
+            governor, reading, obstacle = self._governor, self._reading, self._obstacle()
             return InterlockStatus(
                 device_id=self._device_id,
-                state=self._state,
-                reason=self._reason,
-                since=self._since,
-                epoch=self._record.epoch,
+                state=governor.state,
+                reason=governor.reason,
+                since=governor.since,
+                epoch=governor.record.epoch,
                 channel_a=reading.channel_a if reading else None,
                 channel_b=reading.channel_b if reading else None,
                 relay_closed=reading.relay_closed if reading else None,
                 key_closed=self._contacts.closed,
-                fault="switch-unreadable" if self._unreadable else fault,
-                standing=self._record.standing,
-                challenge=self._record.challenge,
+                fault=None if obstacle in ("key-open", "feeds-unproved") else obstacle,
+                standing=governor.record.standing,
+                challenge=governor.record.challenge,
+                authority_version=self._authority.version,
             )
 
     def release_request(self) -> ReleaseRequest:
         """What the signers of a release order need."""
         with self._lock:
-            return ReleaseRequest(device_id=self._device_id, epoch=self._record.epoch, challenge=self._record.challenge)
+            record = self._governor.record
+            return ReleaseRequest(device_id=self._device_id, epoch=record.epoch, challenge=record.challenge)
 
     def permit(self) -> Permit:
         """A live permit.
@@ -188,12 +144,7 @@ class Interlock:
         """
         with self._lock:
             self._take_openings()
-            if self._state is not State.RUNNING:
-                raise Stopped(self._reason)
-            if self._permit is None or self._permit.refusal() is not None:
-                self._permit = Permit(self._monotonic_ns, self._lease_until_ns, self._gallery_key)
-            self._permit.check()
-            return self._permit
+            return self._governor.permit()
 
     def apply(self, order_envelope: bytes) -> OrderAccepted | OrderRefused:
         """Apply a moratorium or a release order. On `OrderAccepted` it is on disk and in force."""
@@ -202,20 +153,24 @@ class Interlock:
             verdict = judge(order_envelope, self._authority, self._circumstances())
             if isinstance(verdict, OrderRefused):
                 return verdict
-            order, now = verdict.order, self._now()
-            used = (*self._record.used, UsedNonce(nonce=order.nonce, not_after=order.not_after))
-            version = max(self._record.authority_version, self._authority.version)
-            record = self._record.model_copy(update={"used": used, "authority_version": version})
-            if isinstance(order, MoratoriumOrder):
-                standing = StandingOrder(order_id=order.order_id, role=order.role, rank=verdict.rank, since=now)
-                self._record = record.model_copy(update={"standing": (*record.standing, standing)})
-                self._happen(Event.STOP_ORDERED, "stop-ordered", order.order_id)
-                return verdict
-            self._record = record.model_copy(update={"standing": ()})
-            self._happen(Event.RELEASED, "released", order.order_id)
-            if self._state is State.RUNNING:
-                return verdict
-            return OrderRefused(self._reason, "the order is used up, but a stop came before it took effect")
+            return self._carry_out(verdict)
+
+    def follow(self, authority_envelope: bytes) -> AuthorityFollowed | OrderRefused:
+        """Replace the authority by its successor. It is on disk when this returns; what was stopped stays so."""
+        with self._lock:
+            if self._folder is None:
+                return OrderRefused("authority-fixed", "this device's authority is replaced by provisioning it anew")
+            try:
+                self._authority = self._folder.follow(authority_envelope)
+            except AuthorityError as error:
+                return OrderRefused(error.reason, str(error))
+            except OSError as error:
+                self._fault("authority-unwritable")
+                return OrderRefused("authority-unwritable", str(error))
+            governor, version = self._governor, self._authority.version
+            governor.record = governor.record.model_copy(update={"authority_version": version})
+            governor.happen(Event.AUTHORITY_FOLLOWED, "authority-followed")
+            return AuthorityFollowed(version)
 
     def halt(self, reason: str) -> None:
         """Stop, and latch a fault that another room found: a ledger that cannot be written, say."""
@@ -234,7 +189,7 @@ class Interlock:
         if self._thread is not None:
             self._thread.join(timeout=5)
         with self._lock:
-            self._happen(Event.CLOSING_DOWN, "closing-down")
+            self._governor.happen(Event.CLOSING_DOWN, "closing-down")
         self._switch.close()
 
     def tick(self) -> None:
@@ -244,13 +199,9 @@ class Interlock:
             began_ns = self._monotonic_ns()
             last_ns = self._contacts.last_ns
             if last_ns is not None and began_ns - last_ns > self._settings.lease_validity_ms * NS_PER_MS:
-                self._happen(Event.WATCH_LOST, "watch-lost")
+                self._governor.happen(Event.WATCH_LOST, "watch-lost")
             try:
-                self._reading = self._switch.read()
-                self._unreadable = False
-                self._contacts, found = self._contacts.after(self._reading, self._monotonic_ns(), self._settings)
-                self._act_on(found)
-                self._prove_feeds()
+                self._look()
             except SwitchUnreadable:
                 self._reading = None
                 self._contacts = Contacts(last_ns=began_ns)
@@ -259,24 +210,26 @@ class Interlock:
                     self._fault("switch-unreadable")
                 return
             self._mind_the_clock()
-            if self._state is State.BOOTING and self._obstacle() is None and not self._record.standing:
-                self._happen(Event.CONDITIONS_HOLD, "conditions-hold")
-            if self._state is State.RUNNING:
-                self._lease_until_ns = began_ns + self._settings.lease_validity_ms * NS_PER_MS
-                if self._permit is not None:
-                    self._permit.renew(self._lease_until_ns)
+            obstacle = self._obstacle()
+            if self.state is State.BOOTING and obstacle is None and not self._governor.record.standing:
+                self._governor.happen(Event.CONDITIONS_HOLD, "conditions-hold")
+            self._take_openings()
+            self._governor.renew(began_ns)
 
     def _watch(self) -> None:
         while not self._closing.is_set():
-            self.tick()
+            try:
+                self.tick()
+            except Exception:
+                # A fault of the program itself: stop, then end this thread, so that no lease is ever renewed again.
+                self.halt("interlock-failed")
+                raise
             self._closing.wait(self._settings.poll_ms / 1000)
 
     def _on_edge(self, edge: Edge) -> None:
         if edge.closed:
             return
-        permit = self._permit
-        if permit is not None:
-            permit.revoke(Finding.OPENED)
+        self._governor.cut(Finding.OPENED.value)
         self._openings.append(self._monotonic_ns())
         with self._lock:
             self._take_openings()
@@ -286,150 +239,97 @@ class Interlock:
             self._contacts, found = self._contacts.opened(self._openings.popleft())
             self._act_on(found)
 
+    def _look(self) -> None:
+        self._reading = self._switch.read()
+        self._unreadable = False
+        self._contacts, found = self._contacts.after(self._reading, self._monotonic_ns(), self._settings)
+        self._act_on(found)
+        now_ns = self._monotonic_ns()
+        if now_ns >= self._pulse_due_ns or (self._contacts.closed and not self._contacts.proved):
+            self._pulse_due_ns = now_ns + self._settings.pulse_every_ms * NS_PER_MS
+            pulse = self._switch.pulse()
+            if pulse is not None:
+                self._contacts, found = self._contacts.pulsed(pulse)
+                self._act_on(found)
+
     def _act_on(self, found: tuple[Finding, ...]) -> None:
         for finding in found:
             if finding is Finding.OPENED:
-                self._happen(Event.KEY_OPENED, finding)
+                self._governor.happen(Event.KEY_OPENED, finding.value)
             elif finding is not Finding.CLOSED:
-                self._fault(finding)
-
-    def _prove_feeds(self) -> None:
-        now_ns = self._monotonic_ns()
-        if now_ns < self._pulse_due_ns:
-            return
-        self._pulse_due_ns = now_ns + self._settings.pulse_every_ms * NS_PER_MS
-        pulse = self._switch.pulse()
-        if pulse is not None:
-            self._contacts, found = self._contacts.pulsed(pulse)
-            self._act_on(found)
+                self._fault(finding.value)
 
     def _mind_the_clock(self) -> None:
         trouble = self._clock_trouble()
         if trouble is not None:
-            if not (self._state is State.FAULT and self._reason == trouble):
+            if self.state is State.RUNNING:
                 self._fault(trouble)
             return
-        now = self._now()
-        if now - self._record.latest >= timedelta(seconds=self._settings.clock_mark_s):
-            self._record = self._record.seen(now)
-            self._store()
+        governor, now = self._governor, self._now()
+        if now - governor.record.latest >= timedelta(seconds=self._settings.clock_mark_s):
+            governor.record = governor.record.seen(now)
+            governor.store()
 
     def _clock_trouble(self) -> str | None:
         now = self._now()
         if now < self._settings.clock_not_before:
             return "clock-unset"
-        if self._record.latest - now > timedelta(seconds=self._settings.clock_tolerance_s):
+        if self._governor.record.latest - now > timedelta(seconds=self._settings.clock_tolerance_s):
             return "clock-set-back"
         return None
 
     def _obstacle(self) -> str | None:
+        """Why it could not run now even if it were released; None where it could."""
         if self._unreadable:
             return "switch-unreadable"
         if self._contacts.present_fault is not None:
-            return self._contacts.present_fault
+            return self._contacts.present_fault.value
+        if self._folder is not None and self._folder.trouble is not None:
+            return "authority-untrusted"
+        if self._authority.version < self._governor.record.authority_version:
+            return "authority-older-than-latch"
         if not self._contacts.closed:
             return "key-open"
-        if self._authority.version < self._record.authority_version:
-            return "authority-older-than-latch"
+        if not self._contacts.proved:
+            return "feeds-unproved"
         return self._clock_trouble()
 
     def _circumstances(self) -> Circumstances:
+        record = self._governor.record
         return Circumstances(
             device_id=self._device_id,
-            stopped=self._state in (State.MORATORIUM, State.FAULT),
-            epoch=self._record.epoch,
-            challenge=self._record.challenge,
-            standing=self._record.standing,
-            used=frozenset(used.nonce for used in self._record.used),
+            stopped=self.state in (State.MORATORIUM, State.FAULT),
+            epoch=record.epoch,
+            challenge=record.challenge,
+            standing=record.standing,
+            used=frozenset(used.nonce for used in record.used),
             now=self._now(),
             clock_trouble=self._clock_trouble(),
             obstacle=self._obstacle(),
             longest=timedelta(days=self._settings.order_window_days),
         )
 
+    def _carry_out(self, verdict: OrderAccepted) -> OrderAccepted | OrderRefused:
+        order, governor = verdict.order, self._governor
+        standing = governor.record.standing
+        used = (*governor.record.used, UsedNonce(nonce=order.nonce, not_after=order.not_after))
+        version = max(governor.record.authority_version, self._authority.version)
+        governor.record = governor.record.model_copy(update={"used": used, "authority_version": version})
+        if isinstance(order, MoratoriumOrder):
+            new = StandingOrder(order_id=order.order_id, role=order.role, rank=verdict.rank, since=self._now())
+            governor.record = governor.record.model_copy(update={"standing": (*standing, new)})
+            governor.happen(Event.STOP_ORDERED, "stop-ordered", order.order_id)
+            return verdict
+        governor.happen(Event.RELEASED, "released", order.order_id)
+        self._take_openings()
+        if self.state is State.RUNNING:
+            return verdict
+        governor.record = governor.record.model_copy(update={"standing": standing})
+        governor.store()
+        return OrderRefused(governor.reason, "the order is used up, but a stop came before it took effect")
+
     def _fault(self, reason: str) -> None:
-        self._happen(Event.FAULT_FOUND, reason)
-
-    def _happen(self, event: Event, reason: str, order_id: str | None = None) -> None:
-        """Carry out one transition of the table."""
-        previous = self._state
-        after, effects = step(previous, event)
-        starting = Effect.GRANT in effects
-        if not starting:
-            self._state = after
-        if effects:
-            self._reason, self._since = str(reason), self._now()
-        for effect in effects:
-            if effect is Effect.REVOKE:
-                self._revoke(reason)
-            elif effect is Effect.LATCH:
-                self._change_record(after, event, reason)
-                if not self._store():
-                    return
-            elif effect is Effect.WITNESS:
-                if not self._tell(previous, after, event, reason, order_id):
-                    return
-            elif effect is Effect.GRANT:
-                self._state = after
-                self._lease_until_ns = self._monotonic_ns() + self._settings.lease_validity_ms * NS_PER_MS
-                self._take_openings()
-            elif effect is Effect.LAMP:
-                self._show(after is State.RUNNING)
-
-    def _revoke(self, reason: str) -> None:
-        if self._permit is not None:
-            self._permit.revoke(str(reason))
-            self._permit.drain(self._settings.drain_ms / 1000)
-            self._permit = None
-
-    def _change_record(self, after: State, event: Event, reason: str) -> None:
-        if after is State.RUNNING:
-            released = {"state": after, "reason": str(reason), "since": self._now()}
-            self._record = self._record.model_copy(update=released).seen(self._now())
-        elif event not in (Event.FOUND_STOPPED, Event.FOUND_FAULTED):
-            self._record = self._record.stopped_anew(after, str(reason), self._now())
-
-    def _store(self) -> bool:
-        """Put the record on disk; where that fails, stop in memory: the latch itself has kept what it could."""
-        try:
-            self._latch.store(self._record)
-        except LatchError:
-            self._stop_in_memory("latch-unwritable")
-            return False
-        return True
-
-    def _tell(self, previous: State, after: State, event: Event, reason: str, order_id: str | None) -> bool:
-        told = Transition(
-            previous=previous,
-            state=after,
-            event=event,
-            reason=str(reason),
-            epoch=self._record.epoch,
-            monotonic_ns=self._monotonic_ns(),
-            utc=self._now(),
-            reading=self._reading,
-            order_id=order_id,
-        )
-        try:
-            self._witness(told)
-        except Exception:
-            # Whatever the witness raised, the change is not on the ledger, and an unrecorded device must not run.
-            self._stop_in_memory("record-unwritable")
-            self._record = self._record.stopped_anew(State.FAULT, "record-unwritable", self._now())
-            self._store()
-            return False
-        return True
-
-    def _stop_in_memory(self, reason: str) -> None:
-        self._revoke(reason)
-        self._state, self._reason, self._since = State.FAULT, reason, self._now()
-        self._show(False)
-
-    def _show(self, running: bool) -> None:
-        try:
-            self._switch.lamp(running)
-        except SwitchUnreadable:
-            self._unreadable = True
+        self._governor.happen(Event.FAULT_FOUND, reason)
 
     def _now(self) -> datetime:
         return self._utc_now().astimezone(UTC)

@@ -22,10 +22,10 @@ What each effect means, and why they come in this order:
 * `REVOKE`: kill the permit and wipe the gallery key. It comes first in every stop, before even the latch, because it
   only ever takes permission away and must not wait for a disk.
 * `LATCH`: the new state is on disk. It comes before anything that anyone outside could rely on. The epoch grows with
-  each stop.
+  each stop, and with each cause that is added to one.
 * `WITNESS`: the transition goes to the ledger. Where that fails, the event `FAULT_FOUND` follows.
-* `GRANT`: a new permit. Always last: stopped is on disk and on the ledger before anything runs.
 * `LAMP`: the lamp shows the state.
+* `GRANT`: permits may be had. Always last: the release is on disk and on the ledger before anything runs.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class Event(StrEnum):
     STOP_ORDERED = "stop-ordered"  # a signed moratorium order was accepted
     FAULT_FOUND = "fault-found"  # the switch, the relay, the clock, the latch or the ledger cannot be trusted
     RELEASED = "released"  # a signed release order was accepted
+    AUTHORITY_FOLLOWED = "authority-followed"  # a successor of the authority was accepted
     WATCH_LOST = "watch-lost"  # the inputs went unread for longer than a lease is valid
     CLOSING_DOWN = "closing-down"  # the process is told to end
 
@@ -92,23 +93,27 @@ TABLE: Final = MappingProxyType(
         (_B, Event.KEY_OPENED): Outcome(_M, STOP),
         (_B, Event.STOP_ORDERED): Outcome(_M, STOP),
         (_B, Event.FAULT_FOUND): Outcome(_F, STOP),
+        (_B, Event.AUTHORITY_FOLLOWED): Outcome(_B, NOTE),
         (_B, Event.WATCH_LOST): Outcome(_B, NOTHING),
         (_B, Event.CLOSING_DOWN): Outcome(_B, NOTHING),
         (_R, Event.KEY_OPENED): Outcome(_M, STOP),
         (_R, Event.STOP_ORDERED): Outcome(_M, STOP),
         (_R, Event.FAULT_FOUND): Outcome(_F, STOP),
+        (_R, Event.AUTHORITY_FOLLOWED): Outcome(_R, NOTE),
         (_R, Event.WATCH_LOST): Outcome(_B, PAUSE),
         (_R, Event.CLOSING_DOWN): Outcome(_B, PAUSE),
         (_M, Event.KEY_OPENED): Outcome(_M, NOTHING),
         (_M, Event.STOP_ORDERED): Outcome(_M, NOTE),
         (_M, Event.FAULT_FOUND): Outcome(_F, STOP),
         (_M, Event.RELEASED): Outcome(_R, START),
+        (_M, Event.AUTHORITY_FOLLOWED): Outcome(_M, NOTE),
         (_M, Event.WATCH_LOST): Outcome(_M, NOTHING),
         (_M, Event.CLOSING_DOWN): Outcome(_M, NOTHING),
         (_F, Event.KEY_OPENED): Outcome(_F, NOTHING),
         (_F, Event.STOP_ORDERED): Outcome(_F, NOTE),
         (_F, Event.FAULT_FOUND): Outcome(_F, NOTE),
         (_F, Event.RELEASED): Outcome(_R, START),
+        (_F, Event.AUTHORITY_FOLLOWED): Outcome(_F, NOTE),
         (_F, Event.WATCH_LOST): Outcome(_F, NOTHING),
         (_F, Event.CLOSING_DOWN): Outcome(_F, NOTHING),
     }

@@ -177,6 +177,17 @@ class OrderAccepted:
 
 
 @dataclass(frozen=True)
+class AuthorityFollowed:
+    """A successor of the authority holds now.
+
+    Attributes:
+        version: its version.
+    """
+
+    version: int
+
+
+@dataclass(frozen=True)
 class OrderRefused:
     """The order changes nothing. `reason` is a code for the ledger, `message` tells a person what to do."""
 
