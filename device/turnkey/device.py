@@ -186,6 +186,13 @@ class Device:
             time.sleep(0.02)
         return self.interlock.status()
 
+    def key_settled(self, timeout_s: float = BOOT_TIMEOUT_S) -> bool:
+        """Wait until a key that is being closed counts as closed (it takes a second). False where it stays open."""
+        deadline_s = time.monotonic() + timeout_s
+        while not (closed := self.interlock.status().key_closed) and time.monotonic() < deadline_s:
+            time.sleep(0.02)
+        return closed
+
     def start_uplink(self) -> None:
         """Publish what is in the outbox, and what comes, in a thread of its own."""
         self._uplink_thread = threading.Thread(target=self.uplink.run, args=(self._uplink_stop,), name="uplink")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -128,21 +129,25 @@ class _File(TomlConfigSettingsSource):
     """The TOML file; its variable is not a setting itself."""
 
     def __init__(self, settings_cls: type[BaseSettings]) -> None:
-        super().__init__(settings_cls, settings_file())
+        super().__init__(settings_cls, _file.get(settings_file()))
+
+
+_file: ContextVar[Path] = ContextVar("_file")
 
 
 def settings_file() -> Path:
-    """The file the settings are read from."""
+    """The file the settings are read from where none is given."""
     return Path(os.environ.get(FILE_VARIABLE, DEFAULT_FILE))
 
 
-def read_settings() -> Settings:
-    """Read file and environment.
+def read_settings(path: Path | None = None) -> Settings:
+    """Read a file (`settings_file()` where none is given) and the environment.
 
     Raises:
         SettingsError: the file is missing or is not TOML, or a setting is missing, unknown or out of range.
     """
-    path = settings_file()
+    path = path or settings_file()
+    token = _file.set(path)
     try:
         # pydantic-settings takes a missing file for an empty one; for this device it is a mistake to be told of.
         path.read_bytes()
@@ -158,3 +163,5 @@ def read_settings() -> Settings:
             for fault in error.errors(include_url=False)
         )
         raise SettingsError(f"{path}: {faults}") from error
+    finally:
+        _file.reset(token)

@@ -1,0 +1,215 @@
+"""`turnkey`: the device's command line. Thin: it reads arguments, calls `Device`, and says what came of it.
+
+Exit codes: 0 done; 1 refused, with the reason; 2 the device cannot start, or the arguments are wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, NoReturn, cast, get_args
+
+import typer
+
+from turnkey.booth import CaseEnrolled, Recorded, Refusal
+from turnkey.capture.camera import CameraError
+from turnkey.capture.folder import FolderCamera
+from turnkey.database import StorageError
+from turnkey.device import Device, DeviceError, simulated_switch_file, uplink_settings
+from turnkey.interlock.orders import OrderAccepted
+from turnkey.interlock.switch import SimulatedSwitch
+from turnkey.leads.policy import PolicyRefusal
+from turnkey.leads.records import Partition
+from turnkey.settings import Settings, SettingsError, read_settings
+from turnkey.uplink.mqtt import Uplink
+from turnkey.uplink.outbox import Outbox
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Turnkey on the device: book, and stop. Settings: --config, TURNKEY_CONFIG or /etc/turnkey/device.toml.",
+)
+key = typer.Typer(no_args_is_help=True, help="Turn the key of a SIMULATED device. A real key is turned by hand.")
+order = typer.Typer(no_args_is_help=True, help="Signed orders: what to sign, and applying what was signed.")
+app.add_typer(key, name="key")
+app.add_typer(order, name="order")
+
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object, for machines.")]
+PicturesOption = Annotated[
+    Path | None, typer.Option(help="Play the pictures of this directory instead of the configured camera.")
+]
+
+
+@dataclass
+class _Chosen:
+    config: Path | None = None
+
+
+_chosen = _Chosen()
+
+
+@app.callback()
+def _options(
+    config: Annotated[Path | None, typer.Option(help="The device's settings, TOML.", show_default=False)] = None,
+) -> None:
+    """Turnkey on the device."""
+    _chosen.config = config
+
+
+def _fail(message: str, code: int = 1) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(code)
+
+
+def _settings() -> Settings:
+    try:
+        return read_settings(_chosen.config)
+    except SettingsError as error:
+        _fail(f"settings: {error}", 2)
+
+
+@contextmanager
+def _device(pictures: Path | None = None) -> Iterator[Device]:
+    try:
+        camera = FolderCamera(pictures) if pictures is not None else None
+        with Device(_settings(), camera=camera) as device:
+            device.settled()
+            yield device
+    except (DeviceError, CameraError) as error:
+        _fail(f"the device cannot start: {error}", 2)
+    except StorageError as error:
+        _fail(f"refused ({error.reason}): {error}")
+
+
+@app.command()
+def status(as_json: JsonOption = False) -> None:
+    """Show the interlock, the policy, the ledger and what waits to be sent."""
+    with _device() as device:
+        interlock, policy = device.interlock.status(), device.policy()
+        refusal = policy if isinstance(policy, PolicyRefusal) else None
+        facts = {
+            "interlock": interlock.model_dump(mode="json"),
+            "policy": refusal.reason if refusal else "in force",
+            "ledger_entries": device.journal.size,
+            "ledger_root": device.journal.root().hex(),
+            "leads_waiting": device.outbox.depth() + len(device.journal.waiting()),
+            "model": device.model_id,
+        }
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    typer.echo(f"recognition   {interlock.state} since {interlock.since:%Y-%m-%d %H:%M:%S} UTC ({interlock.reason})")
+    typer.echo(f"key           {'closed' if interlock.key_closed else 'open'}; stop number {interlock.epoch}")
+    typer.echo(f"policy        {refusal.message if refusal else 'in force'}")
+    typer.echo(f"ledger        {facts['ledger_entries']} entries, root {facts['ledger_root']}")
+    typer.echo(f"leads to send {facts['leads_waiting']}")
+    typer.echo(f"model         {facts['model']}")
+
+
+@app.command()
+def book(booking_number: str, pictures: PicturesOption = None, as_json: JsonOption = False) -> None:
+    """Photograph, search what the policy allows, report, enrol. Says "recorded" or why not; never a candidate."""
+    with _device(pictures) as device:
+        _say(device.booth.book(booking_number), as_json)
+
+
+@app.command()
+def enrol_case(case_number: str, pictures: PicturesOption = None, as_json: JsonOption = False) -> None:
+    """Enrol the probe of an open case."""
+    with _device(pictures) as device:
+        _say(device.booth.enrol_case(case_number), as_json)
+
+
+@app.command()
+def expunge(partition: str, reference: str, reason: Annotated[str, typer.Option(help="Code for the ledger.")]) -> None:
+    """Remove every template of a reference from a partition (bookings, cases). Works in a moratorium as well."""
+    if partition not in get_args(Partition):
+        _fail(f"no partition {partition!r}: {' or '.join(get_args(Partition))}", 2)
+    with _device() as device:
+        removed = device.booth.expunge(cast(Partition, partition), reference, reason)
+    typer.echo(f"{removed} template(s) of {reference} expunged from {partition}")
+    if not removed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def uplink(
+    flush: Annotated[float, typer.Option(help="Send what waits, for at most so many seconds, and end; 0: run.")] = 0.0,
+) -> None:
+    """Send signed leads to the broker. Runs until interrupted."""
+    settings = _settings()
+    try:
+        with Outbox(settings.state / "outbox.db") as outbox:
+            sender = Uplink(outbox, uplink_settings(settings))
+            if not flush:
+                sender.run(threading.Event())
+            elif not sender.flush(flush):
+                _fail(f"{outbox.depth()} message(s) still wait ({sender.status.reason}): {sender.status.detail}")
+    except StorageError as error:
+        _fail(f"refused ({error.reason}): {error}")
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+@key.command("open")
+def key_open() -> None:
+    """Open both contacts: recognition stops."""
+    _switch().open_key()
+    typer.echo("key open")
+
+
+@key.command("closed")
+def key_closed() -> None:
+    """Close both contacts. Alone, this starts nothing: a release order is needed too."""
+    _switch().close_key()
+    typer.echo("key closed; to start again, apply a signed release order")
+
+
+def _switch() -> SimulatedSwitch:
+    settings = _settings()
+    if settings.interlock.adapter != "simulated":
+        _fail("this device has a real key: turn it by hand")
+    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return SimulatedSwitch(simulated_switch_file(settings))
+
+
+@order.command("request")
+def order_request() -> None:
+    """Print what the signers of a release order need: device, stop number, challenge. It is no secret."""
+    with _device() as device:
+        typer.echo(device.interlock.release_request().model_dump_json())
+
+
+@order.command("apply")
+def order_apply(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)]) -> None:
+    """Apply a signed moratorium or release order, from a file or a mounted stick."""
+    with _device() as device:
+        device.key_settled()
+        outcome = device.apply_order(file.read_bytes())
+        state = device.interlock.state
+    if not isinstance(outcome, OrderAccepted):
+        _fail(f"refused ({outcome.reason}): {outcome.message}")
+    typer.echo(f"accepted, signed by {', '.join(outcome.signers)}; recognition is now {state}")
+
+
+def _say(outcome: Recorded | CaseEnrolled | Refusal, as_json: bool) -> None:
+    if isinstance(outcome, Refusal):
+        if as_json:
+            typer.echo(json.dumps({"outcome": "refused", "step": outcome.step, "reason": outcome.reason}))
+            raise typer.Exit(1)
+        _fail(f"refused ({outcome.reason}): {outcome.message}")
+    if isinstance(outcome, CaseEnrolled):
+        facts: dict[str, object] = {"outcome": "enrolled", "case_number": outcome.case_number}
+    else:
+        stages = {name: round(spent, 2) for name, spent in outcome.stages_ms.items()}
+        facts = {"outcome": "recorded", "booking_number": outcome.booking_number, "stages_ms": stages}
+    typer.echo(json.dumps(facts) if as_json else str(facts["outcome"]))
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
