@@ -182,7 +182,7 @@ def test_endless_scans_are_refused() -> None:
     end = data.rindex(b"\xff\xd9")
     scan = b"\xff\xda\x00\x08\x01\x01\x00\x00\x00\x00"
     with pytest.raises(CameraError, match="too many scans") as refusal:
-        decode_picture(data[:end] + scan * 600 + data[end:], "x.jpg")
+        decode_picture(data[:end] + scan * 64 + data[end:], "x.jpg")
     assert refusal.value.reason == "damaged-picture"
 
 

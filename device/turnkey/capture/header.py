@@ -4,8 +4,7 @@ A decoder allocates what a header claims, so the claim is judged first, from the
 order they are enforced:
 1. Only JPEG and PNG are read; another picture format is refused by name, anything else is not a picture.
 2. JPEG (ITU-T T.81, annex B): the marker segments must lead to a scan, one frame header only, 8-bit Huffman (baseline,
-   extended or progressive), a bounded number of scans (the limit libjpeg-turbo's djpeg -maxscans suggests), and an
-   end-of-image marker after the scan. A file whose tail never reached the disk reads as zeros and has none.
+   extended or progressive), a bounded number of scans, and an end-of-image marker after the scan. A file whose tail never reached the disk reads as zeros and has none.
 3. PNG (W3C PNG third edition, clause 5): every chunk whole and its CRC right, IHDR first and once, IEND last; an
    animated one (acTL) is refused, since which of its frames is the portrait is not for us to guess.
 
@@ -24,7 +23,8 @@ from turnkey.capture.camera import CameraError
 
 PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE: Final = b"\xff\xd8\xff"
-MAX_JPEG_SCANS: Final = 500
+# libjpeg's progressive script writes 10. Each scan costs a pass over every pixel, so thousands of them are an attack.
+MAX_JPEG_SCANS: Final = 64
 
 # Leading bytes of what people do drop into such a folder, so that the refusal can say what it is.
 _OTHER_FORMATS: Final = (
