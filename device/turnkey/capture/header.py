@@ -3,8 +3,9 @@
 A decoder allocates what a header claims, so the claim is judged first, from the bytes alone. Rules kept here, in the
 order they are enforced:
 1. Only JPEG and PNG are read; another picture format is refused by name, anything else is not a picture.
-2. JPEG (ITU-T T.81, annex B): the marker segments must lead to a scan, one frame header only, 8-bit Huffman (baseline,
-   extended or progressive), a bounded number of scans, and an end-of-image marker after the scan. A file whose tail never reached the disk reads as zeros and has none.
+2. JPEG (ITU-T T.81, annex B): the marker segments must lead to a scan, with one frame header only, 8-bit Huffman
+   (baseline, extended or progressive), a bounded number of scans, and an end-of-image marker after the scan. A file
+   whose tail never reached the disk reads as zeros and has none.
 3. PNG (W3C PNG third edition, clause 5): every chunk whole and its CRC right, IHDR first and once, IEND last; an
    animated one (acTL) is refused, since which of its frames is the portrait is not for us to guess.
 
