@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import ssl
 import time
 from collections.abc import Callable
@@ -230,19 +229,6 @@ def test_device_that_subscribes_receives_nothing(station: Station) -> None:
         spy.disconnect()
         spy.loop_stop()
     assert received == []
-
-
-def test_two_uplinks_with_one_identity_are_named_as_such(station: Station) -> None:
-    shutil.copytree(station.site.root, station.folder / "copy")
-    with station.outbox() as outbox, running(Uplink(outbox, station.settings())) as _:
-        second = Uplink(outbox, station.settings())
-        reasons = set()
-        with running(second):
-            until_s = time.monotonic() + 3.0
-            while "session-taken-over" not in reasons and time.monotonic() < until_s:
-                reasons.add(second.status.reason)
-                time.sleep(0.005)
-        assert "session-taken-over" in reasons
 
 
 def test_rumqttd_carries_a_lead_too(tmp_path: Path) -> None:

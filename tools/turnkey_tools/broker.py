@@ -21,6 +21,7 @@ import pwd
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -108,10 +109,10 @@ class Broker:
         self.stop()
 
     def start(self) -> None:
-        """Start it and return once it listens.
+        """Start it and return once it answers.
 
         Raises:
-            BrokerError: it ended or did not listen in time; the message carries the end of its log.
+            BrokerError: it ended or did not answer in time; the message carries the end of its log.
         """
         if self.pid is not None:
             return
@@ -124,12 +125,9 @@ class Broker:
         while time.monotonic() < deadline_s:
             if self._process.poll() is not None:
                 break
-            try:
-                socket.create_connection((self.host, self.port), timeout=1.0).close()
-            except OSError:
-                time.sleep(0.02)
-            else:
+            if self._answers():
                 return
+            time.sleep(0.02)
         self.kill()
         raise BrokerError(f"{self.kind} did not start: {self.log()[-500:]}")
 
@@ -154,6 +152,18 @@ class Broker:
     def log(self) -> str:
         """What the broker has written so far."""
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+
+    def _answers(self) -> bool:
+        """Whether it shakes hands. An open port is not enough: mosquitto listens before it handles signals."""
+        context = ssl.create_default_context(cafile=str(self._site.ca))
+        try:
+            with (
+                socket.create_connection((self.host, self.port), timeout=1.0) as tcp,
+                context.wrap_socket(tcp, server_hostname=self.host),
+            ):
+                return True
+        except OSError:
+            return False
 
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None

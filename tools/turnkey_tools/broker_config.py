@@ -64,6 +64,8 @@ retain_available false
 max_packet_size {MAX_PACKET_BYTES}
 max_topic_alias 0
 max_keepalive 120
+# Also what a publisher may have on the way (Receive Maximum).
+max_inflight_messages 100
 
 # What waits for a desk that is away is kept, all of it (the default would drop all but 1000), on disk.
 max_queued_messages 0

@@ -24,7 +24,7 @@ from typing import Final
 
 from turnkey.database import StorageError
 from turnkey.uplink.connection import Connection, UplinkSettings, named
-from turnkey.uplink.delivery import State, Status, Window
+from turnkey.uplink.delivery import Held, State, Status, Window
 from turnkey.uplink.outbox import Message, Outbox
 from turnkey.uplink.topics import Kind, Topic
 
@@ -132,7 +132,8 @@ class Uplink:
                 self._send(connection, window)
             connection.turn(self._settings.poll_s)
         self._record(window)
-        return connection.failure
+        # mosquitto 2.0.11 closes the connection right behind a PUBACK that says no; the no is the better name.
+        return connection.failure if window.held is None else _held(window.held)
 
     def _record(self, window: Window) -> None:
         """Bring the disk up to what the PUBACKs said."""
@@ -148,8 +149,7 @@ class Uplink:
         if window.held is None:
             self._show(Status(State.CONNECTED, "", "publishing"))
         else:
-            text = f"message {window.held.sequence} was not taken {window.held.times} time(s): {window.held.reason}"
-            self._show(Status(State.HELD, window.held.reason, text))
+            self._show(_held(window.held))
 
     def _send(self, connection: Connection, window: Window) -> None:
         room = window.room()
@@ -169,3 +169,7 @@ class Uplink:
         if len(message.payload) + _PACKET_OVERHEAD_BYTES > packet_limit:
             return "packet-too-large"
         return None
+
+
+def _held(held: Held) -> Status:
+    return Status(State.HELD, held.reason, f"message {held.sequence} of the outbox is not taken: {held.reason}")
