@@ -1,4 +1,4 @@
-"""From a file in the folder to a template or a named refusal: the kinds of picture an officer may hand over, real faces.
+"""From a file in the folder to a template or a named refusal: the kinds of picture an officer may hand over.
 
 The whole of capture and vision is real: files on disk, the folder camera, the models of the repository.
 """
