@@ -1,5 +1,5 @@
-"""The demonstration behind `tools/demo`: one device from commissioning to stop. Every part is real but the camera's lens
-and the key's metal.
+"""The demonstration behind `tools/demo`: one device from commissioning to stop. Every part is real but the camera's
+lens and the key's metal.
 
 It provisions a throw-away site, starts a broker on loopback, boots a device, enrols two open cases, books several
 people from tests/faces, shows what the booking desk and the lead desk see, and then opens the key in the middle of a

@@ -13,6 +13,8 @@ Rules kept here:
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -178,23 +180,27 @@ class Gallery:
 
         Works on a locked gallery as well: an expungement does not wait for a moratorium to end, and needs no key.
         """
-        with self._lock:
-            if self._opened is None:
-                rows = TemplateStore(self._path, None)
-                try:
-                    return rows.remove(partition, reference)
-                finally:
-                    rows.close()
-            removed = self._opened.remove(partition, reference)
-            if removed:
-                self._indexes[partition] = self._build(partition)
-            return removed
+        with self._removing(partition) as rows:
+            return rows.remove(partition, reference)
 
     def withdraw(self, partition: str, row: int) -> None:
-        """Take back an enrolment that a stop overtook. The row's number stays unused."""
+        """Take back an enrolment that a stop overtook, locked or not. The row's number stays unused."""
+        with self._removing(partition) as rows:
+            rows.remove_row(row)
+
+    @contextmanager
+    def _removing(self, partition: str) -> Iterator[TemplateStore]:
+        """The rows to remove from; an index that was built over them is built again after."""
         with self._lock:
-            self._store.remove_row(row)
-            self._indexes[partition] = self._build(partition)
+            if self._opened is not None:
+                yield self._opened
+                self._indexes[partition] = self._build(partition)
+                return
+            rows = TemplateStore(self._path, None)
+            try:
+                yield rows
+            finally:
+                rows.close()
 
     @staticmethod
     def _score(index: Index, probe: NDArray[np.float32], row: int) -> float:
