@@ -159,13 +159,16 @@ def provision_site(
     _write_private(root / "ca.key", _pem(key))
     _write_public(site.ca, certificate.public_bytes(Encoding.PEM))
     folder = root / "broker"
-    folder.mkdir(mode=0o700)
+    for each in (folder, root / "devices", root / "desks"):
+        each.mkdir(mode=0o700)
     names = [_alternative(host) for host in ("localhost", "127.0.0.1", *broker_names)]
     _issue(site, site.broker, ExtendedKeyUsageOID.SERVER_AUTH, names)
     _write_public(site.mosquitto_conf, mosquitto_conf(folder.resolve(), site.ca.resolve(), port).encode())
     _write_public(site.acl, b"")
     for desk in desks:
-        site.desk_device_keys(desk).mkdir(mode=0o700, parents=True)
+        keys = site.desk_device_keys(desk)
+        keys.parent.mkdir(mode=0o700)
+        keys.mkdir(mode=0o700)
         _issue(site, site.desk(desk), ExtendedKeyUsageOID.CLIENT_AUTH, [x509.DNSName(desk)])
     for device in devices:
         add_device(site, device)
@@ -184,8 +187,10 @@ def add_device(site: Site, device_id: str) -> Device:
     if not is_device_id(device_id) or device_id in site.desks():
         raise SiteError(f"not usable as a device id: {device_id!r}")
     device = site.device(device_id)
+    if not site.ca.exists():
+        raise SiteError(f"{site.root} is not a site")
     try:
-        device.signing_key.parent.mkdir(mode=0o700, parents=True)
+        device.signing_key.parent.mkdir(mode=0o700)
     except FileExistsError as error:
         raise SiteError(f"device {device_id} exists already: keys are never overwritten") from error
     _issue(site, device.mqtt, ExtendedKeyUsageOID.CLIENT_AUTH, [x509.DNSName(device_id)])
