@@ -5,8 +5,11 @@ from __future__ import annotations
 import typer
 
 from turnkey_tools.authority import app as authority
+from turnkey_tools.leads.cli import app as leads
 from turnkey_tools.models.commands import app as models
 from turnkey_tools.order import app as order
+from turnkey_tools.provision import provision
+from turnkey_tools.schemas import schemas
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -14,8 +17,11 @@ app = typer.Typer(
     help="Turnkey on a workstation: build and verify models, evaluate them, measure, receive and verify leads.",
 )
 app.add_typer(authority, name="authority")
+app.add_typer(leads, name="leads")
 app.add_typer(models, name="models")
 app.add_typer(order, name="order")
+app.command()(provision)
+app.command()(schemas)
 
 
 def main() -> None:
