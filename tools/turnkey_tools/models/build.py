@@ -43,7 +43,7 @@ DETECTOR_PX = 320
 DETECTOR_FILE, EMBEDDER_FILE, GUIDE_FILE = "yunet_2023mar_int8.tflite", "sface_2021dec_int8.tflite", "blazeface.tflite"
 DETECTOR_TWIN, EMBEDDER_TWIN = "yunet_2023mar_float.tflite", "sface_2021dec_float.tflite"
 # Quantile of the calibration inputs' extremes left out at either end.
-DETECTOR_TAIL, EMBEDDER_TAIL = 0.0, 0.0
+DETECTOR_TAIL, EMBEDDER_TAIL = 0.05, 0.15
 
 Say = Callable[[str], None]
 Tick = Callable[[str, int, int], None]

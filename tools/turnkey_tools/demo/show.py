@@ -1,18 +1,12 @@
-"""The demonstration behind `tools/demo`: one device from commissioning to stop. Every part is real but the camera's
-lens and the key's metal.
+"""What the demonstration shows, act by act, and what has to be seen in each.
 
-It provisions a throw-away site, starts a broker on loopback, boots a device, enrols two open cases, books several
-people from tests/faces, shows what the booking desk and the lead desk see, and then opens the key in the middle of a
-run. It looks at what happened from outside (the desk's store, the ledger) and exits 0 only where all of it was seen.
+Everything is looked at from outside: the desk's store, the ledger, the outcomes that the booth returned.
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import statistics
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -26,20 +20,18 @@ from rich.table import Table
 
 from turnkey.booth import CaseEnrolled, Recorded, Refusal
 from turnkey.capture.folder import FolderCamera
-from turnkey.device import Device, uplink_settings
+from turnkey.device import Device
 from turnkey.interlock.machine import State
 from turnkey.interlock.orders import OrderAccepted
 from turnkey.interlock.switch import SimulatedSwitch
 from turnkey.leads.records import Captured, Enrolled, Lead, LeadSigned, LedgerEntry, Searched, SwitchChanged
-from turnkey.uplink.mqtt import Uplink
-from turnkey.uplink.outbox import Outbox
 from turnkey_tools.broker import Broker
 from turnkey_tools.leads import view
 from turnkey_tools.leads.cli import device_keys
 from turnkey_tools.leads.desk import Accepted
 from turnkey_tools.leads.store import Store
 from turnkey_tools.leads.subscription import Subscription
-from turnkey_tools.pilot import Pilot, provision_pilot
+from turnkey_tools.pilot import Pilot
 
 CASES = (("C-2026-0417", "ardern/ardern-2018.jpg"), ("C-2026-0981", "macron/macron-2014.jpg"))
 BOOKINGS = (
@@ -278,80 +270,3 @@ def _said(outcome: Recorded | CaseEnrolled | Refusal) -> str:
     if isinstance(outcome, Refusal):
         return f"refused ({outcome.reason}): {outcome.message}"
     return "enrolled" if isinstance(outcome, CaseEnrolled) else "recorded"
-
-
-def demonstrate(repository: Path, keep: bool, console: Console) -> int:
-    """Run the demonstration; with `keep` leave the site and the broker running until interrupted.
-
-    Returns:
-        The exit code: 0 only where everything that had to be seen was.
-    """
-    began_s = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="turnkey-demo-") as directory:
-        root = Path(directory)
-        pilot = provision_pilot(root, repository / "models")
-        with Broker(pilot.site) as broker:
-            pilot.use_port(broker.port)
-            console.print(f"broker: {broker.kind} on {broker.host}:{broker.port}")
-            for shortcoming in broker.shortcomings:
-                console.print(f"  [yellow]note:[/] {shortcoming} (install mosquitto for the real thing)")
-            failed = Demo(pilot, broker, repository / "tests" / "faces", console).run()
-            console.print()
-            verdict = "everything was seen" if not failed else f"{failed} thing(s) were NOT seen"
-            console.print(f"[bold]{verdict}[/], {time.monotonic() - began_s:.1f} s")
-            if keep and not failed:
-                _keep(pilot, broker, console)
-    return 0 if not failed else 1
-
-
-def _keep(pilot: Pilot, broker: Broker, console: Console) -> None:
-    """Leave broker, uplink and lead desk running, and say how to go on in another terminal."""
-    config = f"--config {pilot.settings_file}"
-    keys = pilot.write_keys("release")
-    shutil.rmtree(pilot.pictures)
-    console.print(f"""
-[bold]Running until Ctrl-C.[/] The device is stopped, and the key is yours. In another terminal, for example:
-
-  .venv/bin/turnkey {config} status
-  .venv/bin/turnkey {config} key closed
-  .venv/bin/turnkey {config} order request > request.json
-  .venv/bin/turnkeyctl order release --request request.json --role release --key {keys[0]} --out one.json
-  .venv/bin/turnkeyctl order cosign one.json --key {keys[1]} --out release.json
-  .venv/bin/turnkey {config} order apply release.json
-  .venv/bin/turnkey {config} book B-4001 --pictures tests/faces/ardern
-  .venv/bin/turnkey {config} key open
-
-Leads appear here.""")
-    site, stop = pilot.site, threading.Event()
-    settings = pilot.settings()
-    with (
-        Outbox(settings.state / "outbox.db") as outbox,
-        Store(pilot.root / "desk.db") as store,
-        Subscription(
-            site.desk(DESK), broker.host, broker.port, device_keys(site.desk_device_keys(DESK)), store
-        ) as desk,
-    ):
-        uplink = threading.Thread(target=Uplink(outbox, uplink_settings(settings)).run, args=(stop,))
-        uplink.start()
-        try:
-            while True:
-                verdict = desk.next(1.0)
-                if verdict is not None:
-                    console.print(view.panel(verdict))
-        except KeyboardInterrupt:
-            console.print("ended; everything that was provisioned is removed")
-        finally:
-            stop.set()
-            uplink.join()
-
-
-def main() -> None:
-    """Entry point of `tools/demo`."""
-    arguments = argparse.ArgumentParser(prog="tools/demo", description=__doc__)
-    arguments.add_argument("--keep", action="store_true", help="leave broker and lead desk running, to try things out")
-    keep = arguments.parse_args().keep
-    sys.exit(demonstrate(Path(__file__).resolve().parents[2], keep, Console(highlight=False)))
-
-
-if __name__ == "__main__":
-    main()

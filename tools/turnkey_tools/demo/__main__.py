@@ -1,0 +1,106 @@
+"""`tools/demo`: one device from commissioning to stop. Every part is real but the camera's lens and the key's metal.
+
+It provisions a throw-away site, starts a broker on loopback, boots a device, enrols two open cases, books several
+people from tests/faces, shows what the booking desk and the lead desk see, and then opens the key in the middle of a
+run. It exits 0 only where all of that was seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from turnkey.device import uplink_settings
+from turnkey.uplink.mqtt import Uplink
+from turnkey.uplink.outbox import Outbox
+from turnkey_tools.broker import Broker
+from turnkey_tools.demo.show import DESK, Demo
+from turnkey_tools.leads import view
+from turnkey_tools.leads.cli import device_keys
+from turnkey_tools.leads.store import Store
+from turnkey_tools.leads.subscription import Subscription
+from turnkey_tools.pilot import Pilot, provision_pilot
+
+
+def demonstrate(repository: Path, keep: bool, console: Console) -> int:
+    """Run the demonstration; with `keep` leave the site and the broker running until interrupted.
+
+    Returns:
+        The exit code: 0 only where everything that had to be seen was.
+    """
+    began_s = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="turnkey-demo-") as directory:
+        root = Path(directory)
+        pilot = provision_pilot(root, repository / "models")
+        with Broker(pilot.site) as broker:
+            pilot.use_port(broker.port)
+            console.print(f"broker: {broker.kind} on {broker.host}:{broker.port}")
+            for shortcoming in broker.shortcomings:
+                console.print(f"  [yellow]note:[/] {shortcoming} (install mosquitto for the real thing)")
+            failed = Demo(pilot, broker, repository / "tests" / "faces", console).run()
+            console.print()
+            verdict = "everything was seen" if not failed else f"{failed} thing(s) were NOT seen"
+            console.print(f"[bold]{verdict}[/], {time.monotonic() - began_s:.1f} s")
+            if keep and not failed:
+                _keep(pilot, broker, console)
+    return 0 if not failed else 1
+
+
+def _keep(pilot: Pilot, broker: Broker, console: Console) -> None:
+    """Leave broker, uplink and lead desk running, and say how to go on in another terminal."""
+    config = f"--config {pilot.settings_file}"
+    keys = pilot.write_keys("release")
+    shutil.rmtree(pilot.pictures)
+    console.print(f"""
+[bold]Running until Ctrl-C.[/] The device is stopped, and the key is yours. In another terminal, for example:
+
+  .venv/bin/turnkey {config} status
+  .venv/bin/turnkey {config} key closed
+  .venv/bin/turnkey {config} order request > request.json
+  .venv/bin/turnkeyctl order release --request request.json --role release --key {keys[0]} --out one.json
+  .venv/bin/turnkeyctl order cosign one.json --key {keys[1]} --out release.json
+  .venv/bin/turnkey {config} order apply release.json
+  .venv/bin/turnkey {config} book B-4001 --pictures tests/faces/ardern
+  .venv/bin/turnkey {config} key open
+
+Leads appear here.""")
+    site, stop = pilot.site, threading.Event()
+    settings = pilot.settings()
+    with (
+        Outbox(settings.state / "outbox.db") as outbox,
+        Store(pilot.root / "desk.db") as store,
+        Subscription(
+            site.desk(DESK), broker.host, broker.port, device_keys(site.desk_device_keys(DESK)), store
+        ) as desk,
+    ):
+        uplink = threading.Thread(target=Uplink(outbox, uplink_settings(settings)).run, args=(stop,))
+        uplink.start()
+        try:
+            while True:
+                verdict = desk.next(1.0)
+                if verdict is not None:
+                    console.print(view.panel(verdict))
+        except KeyboardInterrupt:
+            console.print("ended; everything that was provisioned is removed")
+        finally:
+            stop.set()
+            uplink.join()
+
+
+def main() -> None:
+    """Entry point of `tools/demo`."""
+    arguments = argparse.ArgumentParser(prog="tools/demo", description=__doc__)
+    arguments.add_argument("--keep", action="store_true", help="leave broker and lead desk running, to try things out")
+    keep = arguments.parse_args().keep
+    sys.exit(demonstrate(Path(__file__).resolve().parents[3], keep, Console(highlight=False)))
+
+
+if __name__ == "__main__":
+    main()
