@@ -144,6 +144,7 @@ class Connection:
             min(self._settings.window, receive_maximum), self._settings.settle_s, self._settings.backoff
         )
         self.accepted = True
+        self._client.on_log = None  # from here on it would only format every packet; what matters was the handshake
 
     def _on_disconnect(
         self,

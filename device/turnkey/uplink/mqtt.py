@@ -69,8 +69,8 @@ class Uplink:
     def flush(self, timeout_s: float) -> bool:
         """Publish what waits now, for at most `timeout_s`. True where nothing waits any more."""
         deadline_s = self._now_s() + timeout_s
-        self._work(lambda: self._now_s() >= deadline_s or self._outbox.depth() == 0)
-        return self._outbox.depth() == 0
+        self._work(lambda: self._now_s() >= deadline_s or not self._outbox.head(1))
+        return not self._outbox.head(1)
 
     def _work(self, over: Callable[[], bool]) -> None:
         while not over():
