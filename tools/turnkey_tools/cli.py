@@ -5,6 +5,8 @@ from __future__ import annotations
 import typer
 
 from turnkey_tools.authority import app as authority
+from turnkey_tools.bench.commands import app as bench
+from turnkey_tools.evaluate.commands import evaluate
 from turnkey_tools.leads.cli import app as leads
 from turnkey_tools.models.commands import app as models
 from turnkey_tools.order import app as order
@@ -17,9 +19,11 @@ app = typer.Typer(
     help="Turnkey on a workstation: build and verify models, evaluate them, measure, receive and verify leads.",
 )
 app.add_typer(authority, name="authority")
+app.add_typer(bench, name="bench")
 app.add_typer(leads, name="leads")
 app.add_typer(models, name="models")
 app.add_typer(order, name="order")
+app.command()(evaluate)
 app.command()(provision)
 app.command()(schemas)
 

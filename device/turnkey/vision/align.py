@@ -1,7 +1,8 @@
-"""Five-point alignment: turn, scale and shift a face so that its landmarks lie where the embedder was taught to expect them.
+"""Five-point alignment: a face turned, scaled and shifted until its landmarks lie where the embedder expects them.
 
-Source: the 112x112 template of ArcFace (Deng et al., CVPR 2019), which SFace was trained with; the least-squares similarity is
-Umeyama, "Least-squares estimation of transformation parameters between two point patterns", IEEE TPAMI 1991.
+Source: the 112x112 template of ArcFace (Deng et al., CVPR 2019), which SFace was trained with; the least-squares
+similarity is Umeyama, "Least-squares estimation of transformation parameters between two point patterns", IEEE TPAMI
+1991.
 
 Rules kept here:
 1. A similarity, never a reflection: a mirrored set of landmarks gives the best rotation, not a mirrored face.
@@ -19,13 +20,14 @@ from PIL import Image
 from turnkey.vision.geometry import cut_square
 
 ALIGNED_PX = 112
-# Right eye, left eye, nose tip, right mouth corner, left mouth corner: the subject's own right and left, so the right eye is on
-# the picture's left. Pixels of the 112x112 picture.
+# Right eye, left eye, nose tip, right mouth corner, left mouth corner: the subject's own right and left, so the right
+# eye is on the picture's left. Pixels of the 112x112 picture.
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]],
     dtype=np.float32,
 )
-# Scale the crop so that the warp itself samples at no less than one source pixel and no more than this for each output pixel.
+# Scale the crop so that the warp itself samples at no less than one source pixel and no more than this for each output
+# pixel.
 _DENSEST_WARP = 1.4
 
 

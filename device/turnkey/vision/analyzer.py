@@ -2,7 +2,8 @@
 
 Rules kept here:
 1. The permit is checked before each step and once more before a template is handed out.
-2. Exactly one face, or a named refusal. Faces much smaller than the largest are scenery (`QualityLimits.second_face_share`).
+2. Exactly one face, or a named refusal. Faces much smaller than the largest are scenery
+   (`QualityLimits.second_face_share`).
 3. A frame of poor quality gives no template at all: what was not computed cannot be searched by mistake.
 """
 

@@ -1,13 +1,14 @@
 """Find faces and their five landmarks with YuNet, in two passes.
 
-Source: Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", Machine Intelligence Research 2023; decoding as the OpenCV
-model zoo's `face_detection_yunet_2023mar` defines it.
+Source: Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", Machine Intelligence Research 2023; decoding as the
+OpenCV model zoo's `face_detection_yunet_2023mar` defines it.
 
 Rules kept here:
-1. First pass: the whole frame, letterboxed into the network's square, says which faces there are. Second pass: a cut around one
-   face, scaled to the size at which the network places landmarks best, says where its landmarks are. So a face of 60 px and one of 2,000 px
-   are measured alike.
-2. A face is the score-weighted mean of the anchors that agree on it, not the single best one: each anchor's int8 noise is its own.
+1. First pass: the whole frame, letterboxed into the network's square, says which faces there are. Second pass: a cut
+   around one face, scaled to the size at which the network places landmarks best, says where its landmarks are. So a
+   face of 60 px and one of 2,000 px are measured alike.
+2. A face is the score-weighted mean of the anchors that agree on it, not the single best one: each anchor's int8 noise
+   is its own.
 3. Coordinates are frame pixels, whole numbers at pixel centres; boxes may reach past the frame and are not clamped.
 """
 
@@ -41,7 +42,7 @@ class DetectorLimits:
     min_score: float = 0.6
     same_face_iou: float = 0.3
     agreeing_iou: float = 0.6
-    refined_face_px: float = 120.0
+    refined_face_px: float = 90.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +67,7 @@ class Face:
 
 @dataclass(frozen=True, eq=False)
 class _Anchors:
-    """Decoded anchors over the score threshold: (n,) scores, (n, 4) boxes as edges, (n, 5, 2) landmarks, network pixels."""
+    """Anchors over the score threshold: (n,) scores, (n, 4) box edges, (n, 5, 2) landmarks, network pixels."""
 
     scores: NDArray[np.float32]
     edges: NDArray[np.float32]
@@ -76,7 +77,7 @@ class _Anchors:
 class Detector:
     """YuNet over LiteRT."""
 
-    def __init__(self, model: Model, limits: DetectorLimits = DetectorLimits()) -> None:  # noqa: B008 -- frozen
+    def __init__(self, model: Model, limits: DetectorLimits = DetectorLimits()) -> None:
         self._model = model
         self._side = model.input_shape[1]
         self._limits = limits
@@ -98,7 +99,7 @@ class Detector:
         return self._faces(cut_square(frame, -0.5, -0.5, extent, self._side))
 
     def refine(self, frame: NDArray[np.uint8], face: Face) -> Face:
-        """Second pass: the same face measured on a cut around it; the face as it was where the second pass does not find it."""
+        """Second pass: the same face measured on a cut around it; unchanged where the second pass misses it."""
         x, y = face.box.centre
         extent = max(face.box.width, face.box.height) * self._side / self._limits.refined_face_px
         view = cut_square(frame, x - extent / 2, y - extent / 2, extent, self._side)
@@ -117,8 +118,8 @@ def decode(outputs: dict[str, NDArray[np.float32]], side: int, min_score: float)
     """Turn the three levels into boxes and landmarks, keeping anchors of at least `min_score`.
 
     Args:
-        outputs: `level_<stride>` -> (side/stride, side/stride, 16): class logit, objectness logit, box (dx, dy, log w, log h),
-            five landmarks (dx, dy), offsets in strides from the anchor.
+        outputs: `level_<stride>` -> (side/stride, side/stride, 16): class logit, objectness logit, box (dx, dy, log w,
+            log h), five landmarks (dx, dy), offsets in strides from the anchor.
     """
     scores, edges, landmarks = [], [], []
     for stride in STRIDES_PX:

@@ -3,8 +3,9 @@
 Source: Zhong et al., "SFace: Sigmoid-Constrained Hypersphere Loss for Robust Face Recognition", IEEE TIP 2021.
 
 Rules kept here:
-1. Embeddings are centred: the mean embedding of a cohort (manifest) is subtracted and the rest scaled to unit length. All faces share that
-   mean, so it tells no two apart; taking it away raises the true accept rate for nothing at search time.
+1. Embeddings are centred: the mean embedding of a cohort (manifest) is subtracted and the rest scaled to unit length.
+   All faces share that mean, so it tells no two apart; taking it away raises the true accept rate for nothing at
+   search time.
 2. A template is float32, (128,), unit norm. Its score against another is their dot product.
 """
 

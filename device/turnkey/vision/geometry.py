@@ -1,13 +1,14 @@
 """Taking a region of a photograph at another scale, and getting coordinates back.
 
-Coordinates are pixels of the upright frame with whole numbers at pixel centres (OpenCV's convention, which both networks were
-trained with): the pixel (0, 0) covers -0.5 to 0.5.
+Coordinates are pixels of the upright frame with whole numbers at pixel centres (OpenCV's convention, which both
+networks were trained with): the pixel (0, 0) covers -0.5 to 0.5.
 
 Rules kept here:
-1. Nothing is clamped before it is mapped: what lies outside the photograph is black (as is an output pixel that the photograph
-   covers in part), and coordinates stay exact to a third of an output pixel at the far edge, better elsewhere.
-2. A 12 MP frame is never resampled whole: rows and columns are skipped first, down to no less than three samples for each
-   output pixel, and only those are averaged.
+1. Nothing is clamped before it is mapped: what lies outside the photograph is black (as is an output pixel that the
+   photograph covers in part), and coordinates stay exact to a third of an output pixel at the far edge, better
+   elsewhere.
+2. A 12 MP frame is never resampled whole: rows and columns are skipped first, down to no less than three samples for
+   each output pixel, and only those are averaged.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class View:
 
 
 def cut_square(frame: NDArray[np.uint8], left: float, top: float, extent: float, side: int) -> View:
-    """Cut the square at (left, top), `extent` frame pixels wide, and scale it to `side` pixels; black outside the frame.
+    """Cut the square at (left, top), `extent` frame pixels wide, scaled to `side` pixels; black outside the frame.
 
     Args:
         frame: (height, width, 3) uint8.

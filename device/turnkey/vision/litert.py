@@ -1,8 +1,10 @@
 """The one place that loads a model: verify its hash, then run it on LiteRT with a fixed number of threads.
 
 Rules kept here:
-1. The bytes that were hashed are the bytes that run: a file is read once, and the interpreter gets the buffer, not the path.
-2. Inputs are uint8 RGB pixels for every model; a float twin's scaling is applied here, so that int8 and float run one pipeline.
+1. The bytes that were hashed are the bytes that run: a file is read once, and the interpreter gets the buffer, not the
+   path.
+2. Inputs are uint8 RGB pixels for every model; a float twin's scaling is applied here, so that int8 and float run one
+   pipeline.
 3. No fall-back from one runtime to another at run time: the interpreter class is chosen once, at import.
 """
 

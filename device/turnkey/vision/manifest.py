@@ -1,10 +1,10 @@
 """models/manifest.toml: which model files this device runs, and what their scores mean.
 
 Rules kept here:
-1. A model file is run only where its SHA-256 is the manifest's (`litert.py` checks; the manifest itself is covered by the
-   signature of the image or update that carries it).
-2. A score means nothing without its calibration: the table of false match rates belongs to one embedder, by its hash, and a manifest
-   whose table is another embedder's is refused.
+1. A model file is run only where its SHA-256 is the manifest's (`litert.py` checks; the manifest itself is covered by
+   the signature of the image or update that carries it).
+2. A score means nothing without its calibration: the table of false match rates belongs to one embedder, by its hash,
+   and a manifest whose table is another embedder's is refused.
 3. Every doubt is a `ModelError` with a reason code; nothing is repaired.
 """
 
@@ -103,10 +103,11 @@ class CalibrationRow(_Entry):
 class GroupCalibration(_Entry):
     """The false match rates measured over one group of persons.
 
-    Pictures of the same two persons are not independent trials, so the bound counts pairs of persons: a person pair is an error
-    when any of its picture pairs reaches the threshold, n is the number of person pairs, and the bound is Clopper-Pearson's
-    one-sided 95 % (3/n, the rule of three, where none does). That is above the picture-pair rate by construction. It still
-    takes person pairs that share a person as independent; no bound on the rate in another population.
+    Pictures of the same two persons are not independent trials, so the bound counts pairs of persons: a person pair is
+    an error when any of its picture pairs reaches the threshold, n is the number of person pairs, and the bound is
+    Clopper-Pearson's one-sided 95 % (3/n, the rule of three, where none does). That is above the picture-pair rate by
+    construction. It still takes person pairs that share a person as independent; no bound on the rate in another
+    population.
 
     Attributes:
         group: name of the group; "all" where the faces carry no group labels.

@@ -1,12 +1,12 @@
 """Is this face good enough to be searched with? Measured values first, then one decision by limits.
 
-First form of the components of ISO/IEC 29794-5 (face image quality) that a booking-desk officer can act on: size, sharpness,
-exposure, pose, and whether the face is whole.
+First form of the components of ISO/IEC 29794-5 (face image quality) that a booking-desk officer can act on: size,
+sharpness, exposure, pose, and whether the face is whole.
 
 Rules kept here:
 1. A measurement is a number with a unit; a limit is a named setting; a refusal names what to do next.
-2. Exposure is judged by what the sensor lost (no highlights at all, or clipped ones), never by the mean brightness of the face: a well lit
-   photograph of a dark-skinned person is a good photograph.
+2. Exposure is judged by what the sensor lost (no highlights at all, or clipped ones), never by the mean brightness of
+   the face: a well lit photograph of a dark-skinned person is a good photograph.
 3. No I/O, no randomness.
 """
 
@@ -82,7 +82,8 @@ class QualityLimits:
         max_shadow: 5th percentile of the face's luma, 0..255.
         max_clipped_share: share of the face's pixels at luma 250 and more.
         max_yaw_degrees, max_pitch_degrees: of the head, roughly, from landmarks.
-        max_roll_degrees: of the head in the picture's plane; alignment undoes it, beyond this the picture is lying on its side.
+        max_roll_degrees: of the head in the picture's plane; alignment undoes it, beyond this the picture is lying on
+            its side.
     """
 
     second_face_share: float = 0.25
@@ -104,8 +105,8 @@ class Quality:
     Attributes:
         inter_eye_px: distance between the eye centres in the frame.
         outside_share: share of the face's box outside the frame, 0..1.
-        sharpness: root mean square of the Laplacian over the standard deviation of the luma, on the aligned face. Size and
-            contrast do not change it; blur lowers it.
+        sharpness: root mean square of the Laplacian over the standard deviation of the luma, on the aligned face. Size
+            and contrast do not change it; blur lowers it.
         highlight: 95th percentile of the face's luma, 0..255.
         shadow: 5th percentile of the face's luma, 0..255.
         clipped_share: share of the face's pixels at luma 250 and more, 0..1.
@@ -199,8 +200,8 @@ def quality_refusal(quality: Quality, limits: QualityLimits) -> VisionReason | N
 def pose_degrees(landmarks: NDArray[np.float32]) -> tuple[float, float, float]:
     """Yaw, pitch and roll from five landmarks, degrees.
 
-    The nose tip stands before the plane of eyes and mouth; where it falls between them shows how that plane is turned. Good to some
-    ten degrees: enough to refuse a profile, not to measure one.
+    The nose tip stands before the plane of eyes and mouth; where it falls between them shows how that plane is turned.
+    Good to some ten degrees: enough to refuse a profile, not to measure one.
 
     Args:
         landmarks: (5, 2) in the detector's order.
@@ -209,8 +210,9 @@ def pose_degrees(landmarks: NDArray[np.float32]) -> tuple[float, float, float]:
     across = landmarks[1] - landmarks[0]
     down = mouth - eyes
     roll = float(np.degrees(np.arctan2(across[1], across[0])))
-    # The face's height hardly changes when it turns, its width hardly when it nods: the longer of the two is the measure.
-    unit_px = float(max(np.linalg.norm(across), np.linalg.norm(down) / 1.1, 1e-6))
+    # The face's height hardly changes when it turns, its width hardly when it nods: the longer of the two is the
+    # measure.
+    unit_px = max(float(np.linalg.norm(across)), float(np.linalg.norm(down)) / 1.1, 1e-6)
     axis = down / max(float(np.linalg.norm(down)), 1e-6)
     nose = landmarks[2] - eyes
     sideways = float(nose[0] * axis[1] - nose[1] * axis[0])
@@ -238,7 +240,7 @@ def _score(quality: Quality, limits: QualityLimits) -> int:
         _between(abs(quality.pitch_degrees), limits.max_pitch_degrees, 15.0),
         _between(quality.outside_share, limits.max_outside_share, 0.0),
     )
-    return round(100 * min(parts))
+    return round(100 * float(min(parts)))
 
 
 def _between(value: float, limit: float, ample: float) -> float:

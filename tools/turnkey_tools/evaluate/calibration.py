@@ -53,7 +53,7 @@ def cohort_mean(raw: NDArray[np.float32], persons: NDArray[np.int64]) -> NDArray
     starts = np.flatnonzero(np.r_[True, np.diff(persons) != 0])
     sums = np.add.reduceat(raw.astype(np.float64), starts, axis=0)
     counts = np.diff(np.r_[starts, len(raw)])
-    return np.round((sums / counts[:, np.newaxis]).mean(axis=0), 6).astype(np.float32)
+    return np.asarray(np.round((sums / counts[:, np.newaxis]).mean(axis=0), 6), dtype=np.float32)
 
 
 def _row(scores: PairScores, threshold: float) -> CalibrationRow:

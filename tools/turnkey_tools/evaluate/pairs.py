@@ -1,7 +1,8 @@
 """All pairs of pictures: false match rate, true accept rate, and the bound on person pairs.
 
-Terms (ISO/IEC 19795-1): FMR is the share of impostor pairs at or above a threshold, TAR (1 - FNMR) the share of mated pairs. No
-picture is left out for its quality; pictures without a template are counted as failures to acquire, beside the rates.
+Terms (ISO/IEC 19795-1): FMR is the share of impostor pairs at or above a threshold, TAR (1 - FNMR) the share of mated
+pairs. No picture is left out for its quality; pictures without a template are counted as failures to acquire, beside
+the rates.
 
 Rules kept here:
 1. Exhaustive: every pair is scored, once.

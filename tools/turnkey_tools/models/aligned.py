@@ -1,7 +1,7 @@
 """Constants in a TFLite file, aligned as kernels want to read them.
 
-The generated schema classes write a buffer wherever it falls; TFLite's own converter aligns constants to 16 bytes, and kernels
-may read them as wide words.
+The generated schema classes write a buffer wherever it falls; TFLite's own converter aligns constants to 16 bytes, and
+kernels may read them as wide words.
 """
 
 from __future__ import annotations

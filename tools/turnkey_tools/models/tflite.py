@@ -1,7 +1,8 @@
 """Write a graph as a TFLite flatbuffer: float32, or int8 with uint8 pixels in and float32 out.
 
-Written with the schema classes LiteRT ships, not with TensorFlow's converter: the same graph gives the same bytes on any
-machine, every scale in the file was chosen by `quantise.py`, and the operators are those of `graph.py` and no others.
+Written with the schema classes LiteRT ships, not with TensorFlow's converter: the same graph gives the same bytes on
+any machine, every scale in the file was chosen by `quantise.py`, and the operators are those of `graph.py` and no
+others.
 """
 
 from __future__ import annotations

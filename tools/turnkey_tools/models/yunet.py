@@ -4,10 +4,12 @@ Source: Wu et al., "YuNet: A Tiny Millisecond-level Face Detector", Machine Inte
 `face_detection_yunet_2023mar` of the OpenCV model zoo (MIT).
 
 What is done to the published graph, all exact in float:
-1. The channel order of the first convolution is turned round: every model here takes RGB, where the published one takes BGR.
-2. The four heads of a level (class, objectness, box, landmarks) become one pair of convolutions with 16 output channels. They are
-   marked wide: in the int8 model they run in float32 on the dequantised features, for landmark offsets and scores need more than
-   the 8 bits that one tensor of 16 such different channels would leave them. They are 3 % of the work.
+1. The channel order of the first convolution is turned round: every model here takes RGB, where the published one
+   takes BGR.
+2. The four heads of a level (class, objectness, box, landmarks) become one pair of convolutions with 16 output
+   channels. They are marked wide: in the int8 model they run in float32 on the dequantised features, for landmark
+   offsets and scores need more than the 8 bits that one tensor of 16 such different channels would leave them. They
+   are 3 % of the work.
 3. The two nearest-neighbour enlargements become a concatenation and a depth-to-space, which XNNPACK has.
 4. The sigmoids are left to the decoder, which needs few of them.
 """
@@ -60,9 +62,9 @@ def build_yunet(network: Network, side_px: int, *, wide_heads: bool = True) -> G
         else:
             build.lower(node)
     outputs = []
-    for level, stride in enumerate(STRIDES_PX):
-        parts = [heads[f"{head}.{level}"] for head in HEADS]
-        outputs.append(build.head(source[str(level)], stride, parts, wide=wide_heads))
+    for index, stride in enumerate(STRIDES_PX):
+        parts = [heads[f"{head}.{index}"] for head in HEADS]
+        outputs.append(build.head(source[str(index)], stride, parts, wide=wide_heads))
     return replace(build.graph, outputs=tuple(outputs))
 
 
