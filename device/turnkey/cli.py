@@ -19,7 +19,7 @@ from turnkey.booth import CaseEnrolled, Recorded, Refusal
 from turnkey.capture.camera import CameraError
 from turnkey.capture.folder import FolderCamera
 from turnkey.database import StorageError
-from turnkey.device import Device, DeviceError, simulated_switch_file, uplink_settings
+from turnkey.device import Device, DeviceBusy, DeviceError, simulated_switch_file, uplink_settings
 from turnkey.interlock.orders import OrderAccepted
 from turnkey.interlock.switch import SimulatedSwitch
 from turnkey.leads.policy import PolicyRefusal
@@ -159,7 +159,14 @@ def uplink(
 def key_open() -> None:
     """Open both contacts: recognition stops."""
     _switch().open_key()
-    typer.echo("key open")
+    # Where no process watches the device, this one does for a moment: an opening that nobody saw would stop nothing.
+    try:
+        with Device(_settings()) as device:
+            typer.echo(f"key open; recognition is {device.settled().state}")
+    except DeviceBusy:
+        typer.echo("key open; the process that drives this device has seen it")
+    except DeviceError as error:
+        _fail(f"key open, but nothing watches this device: {error}", 2)
 
 
 @key.command("closed")
@@ -213,3 +220,7 @@ def _say(outcome: Recorded | CaseEnrolled | Refusal, as_json: bool) -> None:
 def main() -> None:
     """Entry point of the console script."""
     app()
+
+
+if __name__ == "__main__":
+    main()

@@ -54,6 +54,10 @@ class DeviceError(Exception):
     """The device cannot start; the message says what to do."""
 
 
+class DeviceBusy(DeviceError):
+    """Another process is driving this device."""
+
+
 def system_clocks() -> Clocks:
     """The machine's clocks and randomness."""
     return Clocks(lambda: datetime.now(UTC), time.monotonic_ns, lambda: secrets.token_hex(16))
@@ -289,5 +293,5 @@ def _hold(path: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(descriptor)
-        raise DeviceError(f"another process is driving this device ({path.parent})") from error
+        raise DeviceBusy(f"another process is driving this device ({path.parent})") from error
     return descriptor
