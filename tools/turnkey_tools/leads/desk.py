@@ -29,7 +29,6 @@ from turnkey.envelope import MAX_ENVELOPE_BYTES, EnvelopeError, PublicKey, verif
 from turnkey.leads.records import PAYLOAD_TYPE_LEAD, Lead
 from turnkey.uplink.topics import Kind, parse
 
-
 MAX_SEQUENCE: Final = 2**53 - 1
 """The largest integer that every JSON reader keeps exact (RFC 7493, 2.2); SQLite's ends a little later."""
 

@@ -1,0 +1,147 @@
+"""`turnkeyctl bench uplink`: how fast a backlog drains, and what memory that takes. Real outbox, TLS, mosquitto, desk.
+
+The uplink runs as its own process, because its memory is one of the figures. The desk is away while the backlog drains
+(its session at the broker takes the leads in); then it comes back, and what it verifies and stores per second is the
+third figure.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from turnkey.envelope import SigningKey, sign
+from turnkey.leads.records import PAYLOAD_TYPE_LEAD, Lead, LeadCandidate, canonical
+from turnkey.uplink.mqtt import Uplink, UplinkSettings
+from turnkey.uplink.outbox import Outbox
+from turnkey.uplink.topics import Kind, Topic
+from turnkey_tools.broker import Broker
+from turnkey_tools.broker import Kind as BrokerKind
+from turnkey_tools.leads.cli import device_keys
+from turnkey_tools.leads.desk import Accepted
+from turnkey_tools.leads.store import Store
+from turnkey_tools.leads.subscription import Subscription
+from turnkey_tools.provision import Site, provision_site
+
+_DEVICE = "bench-1"
+_DESK_LEADS = 5_000
+_CHILD = "import sys; from turnkey_tools.leads.bench import drain; drain(*sys.argv[1:])"
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What was measured.
+
+    Attributes:
+        put_per_s: durable puts, one transaction each, a second.
+        drain_per_s: messages acknowledged by the broker and marked on disk, a second.
+        drain_peak_mb: the uplink process's peak resident memory, 10^6 bytes.
+        desk_per_s: leads verified and stored at the desk, a second.
+    """
+
+    put_per_s: float
+    drain_per_s: float
+    drain_peak_mb: float
+    desk_per_s: float
+
+
+def measure(folder: Path, messages: int) -> Figures:
+    """Fill an outbox, drain it, receive at the desk. Everything is kept in `folder`.
+
+    Raises:
+        RuntimeError: the backlog did not drain, or the desk did not get it.
+    """
+    site = provision_site(folder / "site", [_DEVICE])
+    with Broker(site, BrokerKind.MOSQUITTO) as broker, Store(folder / "leads.db") as store:
+        keys = device_keys(site.desk_device_keys("lead-desk"))
+        identity = site.desk("lead-desk")
+        with Subscription(identity, broker.host, broker.port, keys, store) as desk:
+            if not desk.listening(5.0):
+                raise RuntimeError(f"the desk could not listen: {desk.trouble}")
+        put_per_s = _fill(folder / "outbox.db", site, messages)
+        command = [sys.executable, "-c", _CHILD, str(folder), str(broker.port), str(messages)]
+        child = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)  # noqa: S603 - our own
+        with Subscription(identity, broker.host, broker.port, keys, store) as desk:
+            desk_per_s = _receive(desk, min(messages, _DESK_LEADS))
+    return Figures(put_per_s, messages / child["seconds"], child["peak_kib"] * 1.024e-3, desk_per_s)
+
+
+def drain(folder: str, port: str, messages: str) -> None:
+    """The child process: drain the outbox, print seconds and peak memory (KiB) as JSON."""
+    mqtt = Site(Path(folder) / "site").device(_DEVICE).mqtt
+    settings = UplinkSettings("127.0.0.1", int(port), _DEVICE, mqtt.ca, mqtt.certificate, mqtt.key)
+    with Outbox(Path(folder) / "outbox.db") as outbox:
+        begin_s = time.monotonic()
+        uplink = Uplink(outbox, settings)
+        if not uplink.flush(600.0):
+            raise RuntimeError(f"{outbox.depth()} of {messages} did not drain: {uplink.status}")
+        seconds = time.monotonic() - begin_s
+    print(json.dumps({"seconds": seconds, "peak_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+
+
+def _fill(path: Path, site: Site, messages: int) -> float:
+    key = SigningKey.from_pem(site.device(_DEVICE).signing_key.read_bytes())
+    topic = str(Topic(_DEVICE, Kind.LEAD))
+    seconds = 0.0
+    with Outbox(path) as outbox:
+        for sequence in range(1, messages + 1):
+            envelope = sign(PAYLOAD_TYPE_LEAD, canonical(_lead(sequence)), key)
+            begin_s = time.monotonic()
+            outbox.put(topic, envelope, f"{sequence:032x}")
+            seconds += time.monotonic() - begin_s
+    return messages / seconds
+
+
+def _receive(desk: Subscription, leads: int) -> float:
+    first = desk.next(10.0)
+    begin_s, count = time.monotonic(), 0
+    while count < leads - 1:
+        if not isinstance(desk.next(10.0), Accepted) or not isinstance(first, Accepted):
+            raise RuntimeError(f"the desk did not get lead {count + 2}")
+        count += 1
+    return count / (time.monotonic() - begin_s)
+
+
+def _lead(sequence: int) -> Lead:
+    when = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    candidates = tuple(
+        LeadCandidate(rank=rank, reference=f"2025-{rank:04d}", score=0.5, enrolled_at=when) for rank in range(1, 4)
+    )
+    return Lead(
+        lead_id=f"{sequence:032x}",
+        device_id=_DEVICE,
+        sequence=sequence,
+        attempt_id=f"{sequence:032x}",
+        issued_at=when,
+        booking_number=f"B-{sequence}",
+        partition="cases",
+        gallery_size=1200,
+        threshold=0.41,
+        max_fpir=0.01,
+        search="exhaustive",
+        model_id="bench",
+        policy_digest="ab" * 32,
+        probe_quality=71,
+        candidates=candidates,
+    )
+
+
+def uplink(
+    messages: Annotated[int, typer.Option(min=2, help="leads in the backlog")] = 50_000,
+) -> None:
+    """Measure how a backlog of signed leads drains to a local mosquitto and on to the lead desk."""
+    with tempfile.TemporaryDirectory() as folder:
+        figures = measure(Path(folder), messages)
+    typer.echo(f"put    {figures.put_per_s:8.0f} leads/s, each on disk before the next")
+    typer.echo(f"drain  {figures.drain_per_s:8.0f} leads/s of {messages}, peak {figures.drain_peak_mb:.0f} MB resident")
+    typer.echo(f"desk   {figures.desk_per_s:8.0f} leads/s verified and stored")
