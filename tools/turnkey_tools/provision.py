@@ -18,33 +18,18 @@ Rules kept here:
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from turnkey.envelope import SigningKey
 from turnkey.uplink.topics import Kind, Topic, is_device_id
 from turnkey_tools.broker_config import Access, mosquitto_acl, mosquitto_conf
-
-CA_YEARS: Final = 10
-LEAF_DAYS: Final = 825  # two audits of a pilot; renewal is `add_device` under a new directory
-_CLOCK_SKEW: Final = timedelta(hours=1)  # a device without a clock battery is a little behind at first
+from turnkey_tools.certificates import Pair, Use, issue, new_ca
 
 
 class SiteError(Exception):
@@ -147,29 +132,20 @@ def provision_site(
         raise SiteError(f"{root} is not empty: a site is never overwritten")
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     site = Site(root)
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = _name("Turnkey site CA")
-    now = datetime.now(UTC)
-    certificate = (
-        _certificate(name, name, key.public_key(), now, now + timedelta(days=365 * CA_YEARS))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(ca=True), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    _write_private(root / "ca.key", _pem(key))
-    _write_public(site.ca, certificate.public_bytes(Encoding.PEM))
+    ca = new_ca("Turnkey site CA")
+    _write_private(root / "ca.key", ca.key)
+    _write_public(site.ca, ca.certificate)
     folder = root / "broker"
     for each in (folder, root / "devices", root / "desks"):
         each.mkdir(mode=0o700)
-    names = [_alternative(host) for host in ("localhost", "127.0.0.1", *broker_names)]
-    _issue(site, site.broker, ExtendedKeyUsageOID.SERVER_AUTH, names)
+    _issue(site, site.broker, Use.SERVER, ["localhost", "127.0.0.1", *broker_names])
     _write_public(site.mosquitto_conf, mosquitto_conf(folder.resolve(), site.ca.resolve(), port).encode())
     _write_public(site.acl, b"")
     for desk in desks:
         keys = site.desk_device_keys(desk)
         keys.parent.mkdir(mode=0o700)
         keys.mkdir(mode=0o700)
-        _issue(site, site.desk(desk), ExtendedKeyUsageOID.CLIENT_AUTH, [x509.DNSName(desk)])
+        _issue(site, site.desk(desk), Use.CLIENT, [desk])
     for device in devices:
         add_device(site, device)
     _grant(site)
@@ -193,7 +169,7 @@ def add_device(site: Site, device_id: str) -> Device:
         device.signing_key.parent.mkdir(mode=0o700)
     except FileExistsError as error:
         raise SiteError(f"device {device_id} exists already: keys are never overwritten") from error
-    _issue(site, device.mqtt, ExtendedKeyUsageOID.CLIENT_AUTH, [x509.DNSName(device_id)])
+    _issue(site, device.mqtt, Use.CLIENT, [device_id])
     signing = SigningKey.generate()
     _write_private(device.signing_key, signing.to_pem())
     _write_public(device.public_key, signing.public.to_pem())
@@ -220,68 +196,14 @@ def _grant(site: Site) -> None:
     temporary.replace(site.acl)
 
 
-def _issue(site: Site, identity: Identity, usage: x509.ObjectIdentifier, names: list[x509.GeneralName]) -> None:
-    ca_key = load_pem_private_key((site.root / "ca.key").read_bytes(), password=None)
-    ca = x509.load_pem_x509_certificate(site.ca.read_bytes())
-    if not isinstance(ca_key, ec.EllipticCurvePrivateKey):
-        raise SiteError(f"{site.root / 'ca.key'} is not this tool's CA key")
-    key = ec.generate_private_key(ec.SECP256R1())
-    now = datetime.now(UTC)
-    certificate = (
-        _certificate(_name(identity.name), ca.subject, key.public_key(), now, now + timedelta(days=LEAF_DAYS))
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(ca=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
-        .sign(ca_key, hashes.SHA256())
-    )
-    _write_private(identity.key, _pem(key))
-    _write_public(identity.certificate, certificate.public_bytes(Encoding.PEM))
-
-
-def _certificate(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, start: datetime, end: datetime
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(start - _CLOCK_SKEW)
-        .not_valid_after(end)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-    )
-
-
-def _usage(ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not ca,
-        key_cert_sign=ca,
-        crl_sign=ca,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-
-
-def _alternative(host: str) -> x509.GeneralName:
+def _issue(site: Site, identity: Identity, use: Use, hosts: Sequence[str]) -> None:
+    ca = Pair(site.ca.read_bytes(), (site.root / "ca.key").read_bytes())
     try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
-
-
-def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        pair = issue(ca, identity.name, use, hosts)
+    except ValueError as error:
+        raise SiteError(f"{site.root}: {error}") from error
+    _write_private(identity.key, pair.key)
+    _write_public(identity.certificate, pair.certificate)
 
 
 def _write_private(path: Path, content: bytes) -> None:
