@@ -1,0 +1,183 @@
+"""What the uplink makes of a broker that refuses, stalls, repeats itself or sets limits; and all that it ever says."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from turnkey.uplink.connection import UplinkSettings
+from turnkey.uplink.delivery import Backoff, State
+from turnkey.uplink.mqtt import Uplink
+from turnkey.uplink.outbox import Outbox
+from turnkey_tools.provision import Site, provision_site
+
+from .conftest import DEVICE, LEAD_TOPIC
+from .scripted_broker import CONNECT, DISCONNECT, PUBLISH, Packet, Script, ScriptedBroker
+
+ATTESTATION_TOPIC = f"turnkey/v1/{DEVICE}/attestation"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return provision_site(tmp_path / "site", [DEVICE])
+
+
+def settings(site: Site, broker: ScriptedBroker) -> UplinkSettings:
+    mqtt = site.device(DEVICE).mqtt
+    return UplinkSettings(
+        broker.host, broker.port, DEVICE, mqtt.ca, mqtt.certificate, mqtt.key,
+        connect_timeout_s=0.4, ack_timeout_s=0.4, settle_s=0.0, poll_s=0.01, backoff=Backoff(0.02, 0.1),
+    )  # fmt: skip
+
+
+def send(site: Site, script: Script, leads: int = 1, timeout_s: float = 0.6, size: int = 100) -> tuple[Uplink, Outbox]:
+    """Flush some rows through the script; the uplink and the outbox afterwards."""
+    outbox = Outbox(site.root / "outbox.db")
+    for number in range(leads):
+        outbox.put(LEAD_TOPIC, f"{number}:".encode() + b"x" * size, f"lead-{number}")
+    with ScriptedBroker(site, script) as broker:
+        uplink = Uplink(outbox, settings(site, broker))
+        uplink.flush(timeout_s)
+    return uplink, outbox
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (0x86, "bad-credentials"),
+        (0x87, "not-authorised"),
+        (0x88, "broker-unavailable"),
+        (0x8A, "banned"),
+        (0x97, "quota-exceeded"),
+        (0x9F, "connection-rate-exceeded"),
+    ],
+)
+def test_refused_connect_is_named_never_connected_and_loses_nothing(site: Site, code: int, reason: str) -> None:
+    uplink, outbox = send(site, Script(connack=code))
+    assert (uplink.status.state, uplink.status.reason) == (State.REFUSED, reason)
+    assert not uplink.status.connected
+    assert outbox.depth() == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (0x80, "unspecified"),
+        (0x87, "not-authorised"),
+        (0x90, "topic-refused"),
+        (0x97, "quota-exceeded"),
+        (0x99, "payload-format"),
+    ],
+)
+def test_refused_publication_is_named_and_kept(site: Site, code: int, reason: str) -> None:
+    uplink, outbox = send(site, Script(puback=lambda _n: code), leads=3)
+    assert (uplink.status.state, uplink.status.reason) == (State.HELD, reason)
+    assert outbox.depth() == 3
+
+
+def test_publication_refused_for_a_while_is_taken_later_in_order(site: Site) -> None:
+    script = Script(puback=lambda n: 0x97 if n < 4 else 0)
+    _, outbox = send(site, script, leads=4, timeout_s=5.0)
+    assert outbox.depth() == 0
+    taken = [packet.body.split(b":x")[0][-1:] for packet in script.publishes()[-4:]]
+    assert taken == [b"0", b"1", b"2", b"3"]
+
+
+@pytest.mark.parametrize(("code", "reason"), [(0x8E, "session-taken-over"), (0x8B, "broker-shutting-down")])
+def test_disconnect_by_the_broker_is_named(site: Site, code: int, reason: str) -> None:
+    uplink, outbox = send(site, Script(puback=lambda _n: None, disconnect_after=code))
+    assert (uplink.status.state, uplink.status.reason) == (State.REFUSED, reason)
+    assert outbox.depth() == 1
+
+
+def test_broker_that_never_answers_the_connect_is_given_up(site: Site) -> None:
+    uplink, _ = send(site, Script(connack=None), timeout_s=1.0)
+    assert (uplink.status.state, uplink.status.reason) == (State.OFFLINE, "connack-timeout")
+
+
+def test_broker_that_never_acknowledges_is_given_up_and_the_row_goes_again(site: Site) -> None:
+    script = Script(puback=lambda n: None if n == 0 else 0)
+    _, outbox = send(site, script, timeout_s=3.0)
+    assert len(script.publishes()) == 2
+    assert outbox.depth() == 0
+
+
+def test_repeated_pubacks_remove_nothing_else(site: Site) -> None:
+    script = Script(puback=lambda n: 0 if n < 3 else None, echo=3)
+    _, outbox = send(site, script, leads=5)
+    assert [message.message_id for message in outbox.head(9)] == ["lead-3", "lead-4"]
+
+
+def test_receive_maximum_of_the_broker_is_kept(site: Site) -> None:
+    script = Script(properties=b"\x21\x00\x02", puback=lambda _n: None)
+    send(site, script, leads=9, timeout_s=0.3)
+    assert len(script.publishes()) == 2
+
+
+def test_row_larger_than_the_brokers_packet_limit_is_held_unsent(site: Site) -> None:
+    script = Script(properties=b"\x27" + struct.pack("!I", 4096))
+    uplink, outbox = send(site, script, size=5000)
+    assert (uplink.status.state, uplink.status.reason) == (State.HELD, "packet-too-large")
+    assert (script.publishes(), outbox.depth()) == ([], 1)
+
+
+def test_failures_wait_longer_each_time(site: Site) -> None:
+    script = Script(connack=0x97)
+    outbox = Outbox(site.root / "outbox.db")
+    outbox.put(LEAD_TOPIC, b"x")
+    with ScriptedBroker(site, script) as broker:
+        patient = replace(settings(site, broker), backoff=Backoff(first_s=0.2, most_s=60.0))
+        uplink = Uplink(outbox, patient, chance=lambda: 0.0)
+        uplink.flush(1.2)
+    # After 0.1, 0.2, 0.4 and 0.8 s: the first four attempts at 0, 0.1, 0.3 and 0.7 s, the fifth not before 1.5 s.
+    assert len([packet for packet in script.received if packet.kind == CONNECT]) <= 4
+    assert uplink.status.failures >= 3
+
+
+def test_broker_that_accepts_and_drops_is_not_hammered(site: Site) -> None:
+    script = Script(puback=lambda _n: None, disconnect_after=0x97)
+    outbox = Outbox(site.root / "outbox.db")
+    outbox.put(LEAD_TOPIC, b"x")
+    with ScriptedBroker(site, script) as broker:
+        patient = replace(settings(site, broker), backoff=Backoff(first_s=0.2, most_s=60.0))
+        Uplink(outbox, patient, chance=lambda: 0.0).flush(1.2)
+    assert 2 <= len([packet for packet in script.received if packet.kind == CONNECT]) <= 4
+
+
+def _properties(packet: Packet) -> dict[str, object]:
+    """The properties of a PUBLISH at QoS 1."""
+    start = 2 + int(struct.unpack_from("!H", packet.body)[0]) + 2
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties.unpack(packet.body[start:])
+    return dict(properties.json())
+
+
+def test_all_that_a_device_ever_says_is_on_the_allow_list(site: Site) -> None:
+    """Every packet of a session with refusals, repeats and restarts in it: kinds, flags, topics and properties."""
+    script = Script(puback=lambda n: [0x97, 0, None, 0][n % 4])
+    with Outbox(site.root / "outbox.db") as outbox, ScriptedBroker(site, script) as broker:
+        for number in range(12):
+            kind = LEAD_TOPIC if number % 3 else ATTESTATION_TOPIC
+            outbox.put(kind, b'{"n":%d}' % number, f"message-{number}")
+        for _ in range(3):
+            Uplink(outbox, settings(site, broker)).flush(1.5)
+    assert {packet.kind for packet in script.received} <= {CONNECT, PUBLISH, DISCONNECT, 12}, "12 is PINGREQ"
+    for packet in script.received:
+        if packet.kind == CONNECT:
+            flags = packet.body[7]
+            assert flags == 0b0000_0010, "Clean Start; no will, no user name, no password"
+        if packet.kind == PUBLISH:
+            assert packet.flags & 0b0111 == 0b0010, "QoS 1, not retained"
+            topic = packet.body[2 : 2 + struct.unpack_from("!H", packet.body)[0]].decode()
+            properties = _properties(packet)
+            allowed = {"PayloadFormatIndicator", "ContentType", "UserProperty"}
+            assert topic in (LEAD_TOPIC, ATTESTATION_TOPIC)
+            assert set(properties) == allowed | ({"MessageExpiryInterval"} if topic == ATTESTATION_TOPIC else set())
+            attributes = dict(properties["UserProperty"])  # type: ignore[call-overload]
+            assert set(attributes) == {"specversion", "id", "source", "type"}
+            assert attributes["source"] == f"turnkey/v1/{DEVICE}"
