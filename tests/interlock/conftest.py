@@ -106,7 +106,6 @@ class Bench:
     switch: SimulatedSwitch = field(default_factory=SimulatedSwitch)
     told: list[Transition] = field(default_factory=list)
     ledger_writable: bool = True
-    ledger_epoch: int = 0
     disk: Disk | None = None
     interlock: Interlock = field(init=False)
 
@@ -130,7 +129,7 @@ class Bench:
             utc_now=self.clock.utc_now,
             witness=self.witness,
             gallery_key=GALLERY_KEY,
-            ledger_epoch=self.ledger_epoch,
+            ledger_epoch=max((each.epoch for each in self.told), default=0),
         )
         return self.interlock
 

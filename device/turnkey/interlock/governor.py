@@ -38,6 +38,10 @@ class Governor:
         lamp: shows whether recognition is permitted; raises SwitchUnreadable.
         reading: the lines as last read.
         gallery_key: handed out with permits.
+
+    Attributes:
+        record: what holds; on disk where `stored` is true.
+        state, reason, since: of the present state.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Governor:
         self._permit: Permit | None = None
         self._lease_until_ns = 0
         self.record = record
+        self.stored = True
         self.state = State.BOOTING
         self.reason = "booting"
         self.since = now()
@@ -115,7 +120,9 @@ class Governor:
         """Put the record on disk; where that fails, stop in memory: the latch itself has kept what it could."""
         try:
             self._latch.store(self.record)
+            self.stored = True
         except LatchError:
+            self.stored = False
             self._stop_in_memory("latch-unwritable")
             with contextlib.suppress(Exception):
                 self._tell(State.FAULT, State.FAULT, Event.FAULT_FOUND, "latch-unwritable", None)

@@ -8,7 +8,8 @@ Rules kept here:
 1. An opening kills the permit in the thread that saw it, before any lock is waited for.
 2. A lease is renewed only by reading the switch.
 3. Whatever cannot be read, written or witnessed is a fault; a fault is latched.
-4. A clock that is not believed keeps a stopped device stopped, and is a fault in a running one.
+4. What a lost latch may have held is taken to be the highest order there can be.
+5. A clock that is not believed keeps a stopped device stopped, and is a fault in a running one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from turnkey.interlock.authority import Authority, AuthorityError
 from turnkey.interlock.authority_folder import AuthorityFolder
 from turnkey.interlock.contacts import NS_PER_MS, Contacts, Finding
 from turnkey.interlock.governor import Governor
-from turnkey.interlock.latch import Latch, StandingOrder, UsedNonce
+from turnkey.interlock.latch import Latch, LatchRecord, StandingOrder, UsedNonce
 from turnkey.interlock.machine import Event, State
 from turnkey.interlock.orders import (
     AuthorityFollowed,
@@ -40,6 +41,9 @@ from turnkey.interlock.status import InterlockStatus, Transition
 from turnkey.interlock.switch import Edge, Switch, SwitchReading, SwitchUnreadable
 
 __all__ = ["Interlock", "InterlockStatus", "Transition"]
+
+UNKNOWN_ORDER_ID = "0" * 32
+"""Stands for whatever a lost latch may have held."""
 
 
 class Interlock:
@@ -88,9 +92,11 @@ class Interlock:
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         found = latch.load(device_id, self._now(), ledger_epoch=ledger_epoch)
+        fresh = found.trouble == "latch-missing" and ledger_epoch == 0
+        known = found.trouble in (None, "latch-set-aside") or fresh
         self._governor = Governor(
             latch,
-            found.record,
+            found.record if known else self._with_unknown_order(found.record),
             settings=settings,
             monotonic_ns=monotonic_ns,
             now=self._now,
@@ -309,6 +315,12 @@ class Interlock:
             longest=timedelta(days=self._settings.order_window_days),
         )
 
+    def _with_unknown_order(self, record: LatchRecord) -> LatchRecord:
+        """A lost latch may have held an order: only the highest body that can order a stop lifts it."""
+        rank = max((role.rank for role in self._authority.roles.values() if "moratorium" in role.may), default=0)
+        unknown = StandingOrder(order_id=UNKNOWN_ORDER_ID, role="unknown", rank=rank, since=self._now())
+        return record.model_copy(update={"standing": (*record.standing, unknown)})
+
     def _carry_out(self, verdict: OrderAccepted) -> OrderAccepted | OrderRefused:
         order, governor = verdict.order, self._governor
         standing = governor.record.standing
@@ -319,7 +331,9 @@ class Interlock:
             new = StandingOrder(order_id=order.order_id, role=order.role, rank=verdict.rank, since=self._now())
             governor.record = governor.record.model_copy(update={"standing": (*standing, new)})
             governor.happen(Event.STOP_ORDERED, "stop-ordered", order.order_id)
-            return verdict
+            if governor.stored:
+                return verdict
+            return OrderRefused("latch-unwritable", "the device is stopped, but the order is not on disk: call IT")
         governor.happen(Event.RELEASED, "released", order.order_id)
         self._take_openings()
         if self.state is State.RUNNING:
