@@ -100,6 +100,11 @@ def test_broker_that_never_answers_the_connect_is_given_up(site: Site) -> None:
     assert (uplink.status.state, uplink.status.reason) == (State.OFFLINE, "connack-timeout")
 
 
+def test_uplink_that_is_still_waiting_says_that_it_is_connecting(site: Site) -> None:
+    uplink, _ = send(site, Script(connack=None), timeout_s=0.2)
+    assert (uplink.status.state, uplink.status.reason) == (State.OFFLINE, "connecting")
+
+
 def test_broker_that_never_acknowledges_is_given_up_and_the_row_goes_again(site: Site) -> None:
     script = Script(puback=lambda n: None if n == 0 else 0)
     _, outbox = send(site, script, timeout_s=3.0)

@@ -248,4 +248,5 @@ def provision(
         typer.echo(f"refused: {error}", err=True)
         raise typer.Exit(1) from error
     typer.echo(f"site {root}: devices {', '.join(site.devices())}; desks {', '.join(site.desks())}")
-    typer.echo(f"broker: mosquitto -c {site.mosquitto_conf}")
+    typer.echo(f"broker: `mosquitto -c {site.mosquitto_conf}`, run by the owner of that directory, not by root")
+    typer.echo(f"then move {site.root / 'ca.key'} off this machine; it is needed only to add devices")

@@ -94,6 +94,8 @@ class Uplink:
 
     def _session(self, over: Callable[[], bool]) -> Status | None:
         """One connection, from TCP to its end. None where `over` ended it, else the failure."""
+        if not self._failures:
+            self._show(Status(State.OFFLINE, "connecting", "the broker has not answered yet"))
         try:
             self._outbox.restore()
             connection = Connection(self._settings, self._now_s)
