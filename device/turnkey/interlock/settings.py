@@ -27,6 +27,7 @@ class GpioLines(BaseModel):
         pulse_a: output that feeds contact A; switched off for a moment to prove that the contact has a feed of its own.
         pulse_b: output that feeds contact B.
         lamp: output, on while recognition is permitted.
+        inputs_active_low: an energised opto-coupler pulls its line low, so that a wire cut behind it reads as open too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,6 +39,7 @@ class GpioLines(BaseModel):
     pulse_a: int | str
     pulse_b: int | str
     lamp: int | str
+    inputs_active_low: bool = True
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
