@@ -54,7 +54,7 @@ class UplinkSettings:
     keepalive_s: int = 30
     connect_timeout_s: float = 5.0
     ack_timeout_s: float = 20.0
-    window: int = 32
+    window: int = 64
     settle_s: float = 15.0
     poll_s: float = 0.05
     attestation_expiry_s: int = 24 * 3600
