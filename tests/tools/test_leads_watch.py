@@ -111,7 +111,7 @@ def test_stranger_desk_is_told_that_its_certificate_is_refused(site: Site, broke
     code, _, err = watch(site, broker, "--timeout", "1.5")
     assert code == 0, err
     arguments = ["watch", "--ca", site.ca, "--cert", stranger.certificate, "--key", stranger.key, "--port", broker.port]
-    arguments += ["--device-keys", site.desk_device_keys("lead-desk"), "--store", tmp_path / "s.db", "--timeout", "1.5"]
+    arguments += ["--device-keys", site.desk_device_keys("lead-desk"), "--store", tmp_path / "s.db", "--timeout", "3"]
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert result.exit_code == 2
     assert "client-certificate" in result.stderr

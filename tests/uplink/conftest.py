@@ -128,7 +128,7 @@ def reaches(station: Station) -> Callable[[UplinkSettings], Status]:
         with Outbox(station.folder / "probe.db") as outbox:
             outbox.put(f"turnkey/v1/{settings.device_id}/lead", b"anything", "one")
             uplink = Uplink(outbox, replace(settings, backoff=Backoff(first_s=5.0, most_s=5.0)))
-            assert not uplink.flush(1.0)
+            assert not uplink.flush(0.8)
             return uplink.status
 
     return run

@@ -177,7 +177,9 @@ class Connection:
             return Status(State.OFFLINE, "connection-lost", detail)
         if is_certificate_refusal(detail):
             return Status(State.REFUSED, "client-certificate", f"the broker refused our certificate: {detail}")
-        return Status(State.OFFLINE, "closed-before-connack", f"the broker closed before it answered: {detail}")
+        # Where its close overtakes its alert there is only an end of file to go by; the next attempt tells more.
+        text = f"the broker closed before it answered (does it know our certificate's CA?): {detail}"
+        return Status(State.OFFLINE, "closed-before-connack", text)
 
 
 def _properties(packet_type: int) -> Properties:
