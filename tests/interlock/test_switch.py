@@ -3,7 +3,7 @@
 The board is the wiring drawing of systemd/WIRING.md: two contacts with a feed each, opto-couplers that pull their line
 low, a relay with a mirror contact, a lamp. It answers as `gpiod.request_lines` and the request it returns do (libgpiod
 2): lines by offset or name, exclusive requests, values as `gpiod.line.Value`, edges with the kernel's sequence and time
-stamp. """
+stamp."""
 
 from __future__ import annotations
 

@@ -116,6 +116,11 @@ class Interlock:
         """Where it is now."""
         return self._governor.state
 
+    @property
+    def last_look_ns(self) -> int:
+        """When the switch was last looked at, on the monotonic clock; 0 where it never was. For the watchdog."""
+        return self._contacts.last_ns or 0
+
     def status(self) -> InterlockStatus:
         """What the device shows of itself."""
         with self._lock:

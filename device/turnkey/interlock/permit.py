@@ -38,10 +38,12 @@ class Permit:
         gallery_key: copied; the copy is overwritten when the permit dies.
     """
 
-    def __init__(self, monotonic_ns: Callable[[], int], valid_until_ns: int, gallery_key: bytes | None = None) -> None:
+    def __init__(
+        self, monotonic_ns: Callable[[], int], valid_until_ns: int, gallery_key: bytes | memoryview | None = None
+    ) -> None:
         self._monotonic_ns = monotonic_ns
         self._lock = threading.Lock()
-        self._drained = threading.Condition(self._lock)
+        self._changed = threading.Condition(self._lock)
         self._valid_until_ns = valid_until_ns
         self._revoked: str | None = None
         self._committing = 0
@@ -79,7 +81,7 @@ class Permit:
         finally:
             with self._lock:
                 self._committing -= 1
-                self._drained.notify_all()
+                self._changed.notify_all()
 
     def gallery_key(self) -> bytearray:
         """The key of the gallery's rows: the permit's own buffer, so do not copy it. Empty where none was given.
@@ -92,6 +94,18 @@ class Permit:
             if reason is not None:
                 raise Stopped(reason)
             return self._key
+
+    @property
+    def valid_until_ns(self) -> int:
+        """End of the present lease on the monotonic clock."""
+        with self._lock:
+            return self._valid_until_ns
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until the permit is dead, but no longer than `timeout_s`; whether it is."""
+        with self._lock:
+            self._changed.wait_for(lambda: self._revoked is not None, timeout_s)
+            return self._refusal() is not None
 
     def renew(self, valid_until_ns: int) -> None:
         """Extend the lease. A dead permit stays dead. For the interlock alone."""
@@ -108,7 +122,7 @@ class Permit:
     def drain(self, timeout_s: float) -> bool:
         """Wait until no commit is under way; False where one still is. For the interlock alone, after `revoke`."""
         with self._lock:
-            return self._drained.wait_for(lambda: self._committing == 0, timeout_s)
+            return self._changed.wait_for(lambda: self._committing == 0, timeout_s)
 
     def _refusal(self) -> str | None:
         if self._revoked is None and self._monotonic_ns() >= self._valid_until_ns:
@@ -118,3 +132,4 @@ class Permit:
     def _die(self, reason: str) -> None:
         self._revoked = reason
         self._key[:] = bytes(len(self._key))
+        self._changed.notify_all()

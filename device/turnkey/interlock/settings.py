@@ -49,12 +49,33 @@ class GpioLines(BaseModel):
         return self
 
 
+class SocketSettings(BaseModel):
+    """Where the daemon gives out leases, and to whom; a user that is not named is turned away.
+
+    Attributes:
+        path: the socket.
+        booth_user: gets leases with the gallery key.
+        notary_user: gets leases without it.
+        operator_user: may ask for the status, and apply orders.
+        markers: directory in which `running` or `stopped` exists, for systemd's path units.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: Path = Path("/run/turnkey-interlock/socket")
+    booth_user: str = "turnkey-booth"
+    notary_user: str = "turnkey-notary"
+    operator_user: str = "root"
+    markers: Path = Path("/run/turnkey-interlock")
+
+
 class InterlockSettings(BaseModel):
     """What the interlock is told; the defaults are the design's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     adapter: Literal["simulated", "gpio"] = "simulated"
+    socket: SocketSettings = SocketSettings()
     lines: GpioLines | None = Field(default=None, description="Needed with the adapter `gpio`.")
     poll_ms: int = Field(default=20, ge=1, le=100, description="Polling behind the edge events, should one be lost.")
     closing_stable_ms: int = Field(default=1000, ge=100, description="A key being turned bounces; opening never waits.")

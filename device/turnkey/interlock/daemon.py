@@ -1,0 +1,290 @@
+"""The interlock as a process of its own: leases, requests and markers for systemd.
+
+Rules kept here:
+1. Who asks is known from the kernel (SO_PEERCRED, unix(7)), and gets what its user may have, nothing else.
+2. A lease is sent each `lease_renewal_ms` and ends with the daemon's own permit, so at most `lease_validity_ms` after
+   the switch was last read. A stop is sent at once.
+3. Every client that holds a lease counts as a commit under way until it says that its permit is dead: the stop goes
+   onto the ledger after that, or after `drain_ms`.
+4. The watchdog is fed only while the switch is really being looked at.
+5. A client that does not take its packets is cut off; its lease runs out.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import os
+import pwd
+import secrets
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+from turnkey.interlock.interlock import Interlock
+from turnkey.interlock.notify import notify, watchdog_s
+from turnkey.interlock.orders import AuthorityFollowed, OrderAccepted, OrderRefused
+from turnkey.interlock.permit import Permit, Stopped
+from turnkey.interlock.settings import InterlockSettings, SocketSettings
+from turnkey.interlock.wire import MAX_PACKET, Answer, Request, WireError, pack_lease, unpack_request
+
+MAX_CLIENTS = 16
+SEND_TIMEOUT_S = 0.1
+LOOK_AGAIN_S = 0.02
+"""While stopped: how often it is seen whether recognition runs again."""
+
+_UCRED = struct.Struct("3i")
+Rights = Mapping[int, frozenset[str]]
+
+BOOTH_RIGHTS = frozenset({"lease", "key", "status"})
+NOTARY_RIGHTS = frozenset({"lease", "status"})
+OPERATOR_RIGHTS = frozenset({"status", "request", "apply", "follow"})
+
+
+def rights_of(settings: SocketSettings) -> Rights:
+    """User ids and what each may have; one that does not exist on this machine has nothing."""
+    rights: dict[int, frozenset[str]] = {}
+    for user, granted in (
+        (settings.booth_user, BOOTH_RIGHTS),
+        (settings.notary_user, NOTARY_RIGHTS),
+        (settings.operator_user, OPERATOR_RIGHTS),
+    ):
+        with contextlib.suppress(KeyError):
+            uid = pwd.getpwnam(user).pw_uid
+            rights[uid] = rights.get(uid, frozenset()) | granted
+    return rights
+
+
+class _Client:
+    """One connection, and what its user may have."""
+
+    def __init__(self, connection: socket.socket, rights: frozenset[str]) -> None:
+        self.connection = connection
+        self.rights = rights
+        self.leased = False
+        self._under_way = ExitStack()
+        self._counts_for: Permit | None = None
+
+    def count_as_commit(self, permit: Permit) -> None:
+        """From now on this client holds `permit`: a stop waits for its word. Raises: Stopped."""
+        if self._counts_for is not permit:
+            self.nothing_under_way()
+            self._under_way.enter_context(permit.commit())
+            self._counts_for = permit
+
+    def nothing_under_way(self) -> None:
+        """The client said that its permit is dead, or is gone."""
+        self._under_way.close()
+        self._counts_for = None
+
+    def send(self, packet: bytes | bytearray) -> bool:
+        try:
+            self.connection.send(packet)
+        except OSError:
+            self.drop()
+            return False
+        return True
+
+    def drop(self) -> None:
+        self.leased = False
+        self.nothing_under_way()
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+        self.connection.close()
+
+
+class Daemon:
+    """Serves an interlock over a socket.
+
+    Args:
+        interlock: started by `start`.
+        settings: limits and the socket.
+        rights: what each user id may have.
+        listener: a listening SOCK_SEQPACKET socket in place of the one that the settings name.
+    """
+
+    def __init__(
+        self,
+        interlock: Interlock,
+        settings: InterlockSettings,
+        *,
+        rights: Rights,
+        listener: socket.socket | None = None,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._interlock = interlock
+        self._settings = settings
+        self._rights = rights
+        self._monotonic_ns = monotonic_ns
+        self._listener = listener or listen(settings.socket.path)
+        self._listener.settimeout(0.2)
+        self._clients: list[_Client] = []
+        self._clients_lock = threading.Lock()
+        self._closing = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._accept, name="interlock-accept", daemon=True),
+            threading.Thread(target=self._lease, name="interlock-lease", daemon=True),
+        ]
+
+    def start(self) -> Self:
+        """Begin watching and serving."""
+        self._interlock.start()
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def run(self, stop: threading.Event) -> None:
+        """Serve until `stop`, telling systemd meanwhile."""
+        self.start()
+        every_s = min(watchdog_s() or 1.0, 1.0)
+        notify("READY=1", f"STATUS={self._interlock.state}")
+        while not stop.wait(every_s / 2):
+            if self.is_watching():
+                notify("WATCHDOG=1", f"STATUS={self._interlock.state}")
+        notify("STOPPING=1")
+        self.close()
+
+    def is_watching(self) -> bool:
+        """Whether the switch was looked at within the validity of a lease."""
+        age_ns = self._monotonic_ns() - self._interlock.last_look_ns
+        return age_ns < self._settings.lease_validity_ms * 1_000_000
+
+    def close(self) -> None:
+        """End every lease, then the interlock."""
+        self._interlock.close()
+        self._closing.set()
+        for thread in self._threads:
+            thread.join(timeout=5)
+        self._listener.close()
+        with self._clients_lock:
+            for client in self._clients:
+                client.drop()
+
+    def _accept(self) -> None:
+        while not self._closing.is_set():
+            try:
+                connection, _ = self._listener.accept()
+            except TimeoutError:
+                continue
+            except OSError:
+                return
+            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+            _, uid, _ = _UCRED.unpack(credentials)
+            granted = self._rights.get(uid, frozenset())
+            with self._clients_lock:
+                self._clients = [client for client in self._clients if client.connection.fileno() >= 0]
+                if not granted or len(self._clients) >= MAX_CLIENTS:
+                    connection.close()
+                    continue
+                connection.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, int(SEND_TIMEOUT_S * 1e6))
+                )
+                client = _Client(connection, granted)
+                self._clients.append(client)
+            threading.Thread(target=self._serve, args=(client,), name="interlock-client", daemon=True).start()
+
+    def _serve(self, client: _Client) -> None:
+        try:
+            while packet := client.connection.recv(MAX_PACKET):
+                if packet == b"G":
+                    client.nothing_under_way()
+                    continue
+                request = unpack_request(packet)
+                if request.ask not in client.rights:
+                    break
+                if request.ask == "lease":
+                    client.leased = True
+                else:
+                    client.send(b"A" + self._answer(request).model_dump_json().encode())
+        except (OSError, WireError):
+            pass
+        finally:
+            client.drop()
+
+    def _answer(self, request: Request) -> Answer:
+        if request.ask == "status":
+            return Answer(done=True, body=self._interlock.status().model_dump_json())
+        if request.ask == "request":
+            return Answer(done=True, body=self._interlock.release_request().model_dump_json())
+        try:
+            document = base64.b64decode(request.document, validate=True)
+        except (binascii.Error, ValueError):
+            return Answer(done=False, reason="not-an-envelope", message="the document is not base64")
+        outcome: OrderAccepted | OrderRefused | AuthorityFollowed
+        outcome = self._interlock.apply(document) if request.ask == "apply" else self._interlock.follow(document)
+        if isinstance(outcome, OrderRefused):
+            return Answer(done=False, reason=outcome.reason, message=outcome.message)
+        return Answer(done=True, body=self._interlock.status().model_dump_json())
+
+    def _lease(self) -> None:
+        """Send leases while it runs, the stop as soon as it stops."""
+        held: Permit | None = None
+        run, told_ns = b"", 0
+        renewal_ns = self._settings.lease_renewal_ms * 1_000_000
+        while not self._closing.is_set():
+            try:
+                permit = self._interlock.permit()
+            except Stopped as stopped:
+                self._mark("stopped")
+                if self._monotonic_ns() - told_ns >= renewal_ns:
+                    self._tell_stopped(stopped.reason)
+                    told_ns = self._monotonic_ns()
+                held = None
+                self._closing.wait(LOOK_AGAIN_S)
+                continue
+            if permit is not held:
+                held, run = permit, secrets.token_bytes(16)
+                self._mark("running")
+            self._tell_lease(permit, run)
+            if permit.wait(self._settings.lease_renewal_ms / 1000):
+                self._tell_stopped(permit.refusal() or "stopped")
+        self._tell_stopped("closing-down")
+
+    def _tell_lease(self, permit: Permit, run: bytes) -> None:
+        for client in self._leased():
+            try:
+                client.count_as_commit(permit)
+                key = permit.gallery_key() if "key" in client.rights else None
+                packet = pack_lease(run, permit.valid_until_ns, key)
+            except Stopped:
+                return
+            client.send(packet)
+            packet[:] = bytes(len(packet))
+
+    def _tell_stopped(self, reason: str) -> None:
+        for client in self._leased():
+            client.send(b"S" + reason.encode())
+
+    def _leased(self) -> list[_Client]:
+        with self._clients_lock:
+            return [client for client in self._clients if client.leased]
+
+    def _mark(self, name: str) -> None:
+        """Leave the marker that systemd's path units wait for; a machine without systemd misses nothing."""
+        folder = self._settings.socket.markers
+        other = "stopped" if name == "running" else "running"
+        with contextlib.suppress(OSError):
+            (folder / other).unlink(missing_ok=True)
+            (folder / name).touch(mode=0o644)
+
+
+def listen(path: Path) -> socket.socket:
+    """The daemon's socket; one that a dead process left behind is replaced. Raises: OSError."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    path.unlink(missing_ok=True)
+    mask = os.umask(0o007)
+    try:
+        listener.bind(str(path))
+        listener.listen(MAX_CLIENTS)
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(mask)
+    return listener
