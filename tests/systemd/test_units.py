@@ -1,0 +1,146 @@
+"""The units keep the design's table: what each process has, and what it has not."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from turnkey.interlock.settings import SocketSettings
+
+UNITS = Path(__file__).parents[2] / "systemd"
+SERVICES = ("interlock", "booth", "notary", "uplink", "update")
+OFFLINE = ("interlock", "booth", "notary")
+
+
+def unit(name: str) -> list[tuple[str, str]]:
+    """Every assignment of a unit, in order."""
+    text = (UNITS / name).read_text()
+    return [
+        (key, value)
+        for key, _, value in (line.partition("=") for line in text.splitlines())
+        if value is not None and re.fullmatch(r"[A-Z][A-Za-z]+", key)
+    ]
+
+
+def values(service: str, key: str) -> list[str]:
+    return [value for name, value in unit(f"turnkey-{service}.service") if name == key]
+
+
+def has(service: str, key: str, value: str) -> bool:
+    return value in values(service, key)
+
+
+def test_exposure_is_within_the_limits_and_systemd_accepts_every_unit():
+    assert shutil.which("systemd-analyze"), "apt-get install systemd"
+    run = subprocess.run([Path(__file__).with_name("check")], capture_output=True, text=True, check=False)
+    print(run.stdout)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("service", OFFLINE)
+def test_what_touches_faces_keys_or_the_switch_has_no_network(service):
+    assert has(service, "PrivateNetwork", "yes")
+    assert values(service, "RestrictAddressFamilies") == ["AF_UNIX"]
+    assert has(service, "IPAddressDeny", "any")
+
+
+@pytest.mark.parametrize("service", ["uplink", "update"])
+def test_what_has_a_network_reaches_nobody_until_provisioned_and_sees_no_device(service):
+    assert values(service, "IPAddressDeny") == ["any"]
+    assert values(service, "IPAddressAllow") == []
+    assert has(service, "PrivateDevices", "yes")
+    hidden = " ".join(values(service, "InaccessiblePaths"))
+    for folder in ("turnkey-booth", "turnkey-notary", "turnkey-interlock"):
+        assert folder in hidden
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_devices_are_closed_but_for_the_ones_of_the_table(service):
+    allowed = {
+        "interlock": ["/dev/gpiochip0 rw"],
+        "booth": ["char-video4linux rw", "char-media rw", "char-dma_heap rw"],
+    }
+    assert values(service, "DevicePolicy") == ["closed"]
+    assert values(service, "DeviceAllow") == allowed.get(service, [])
+
+
+def test_each_secret_goes_to_one_process_as_an_encrypted_credential():
+    secrets = {
+        "interlock": ["gallery.key"],
+        "notary": ["signing.key"],
+        "uplink": ["mqtt.key"],
+        "booth": [],
+        "update": [],
+    }
+    for service, expected in secrets.items():
+        assert values(service, "LoadCredentialEncrypted") == expected
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_each_process_is_a_user_of_its_own_that_sysusers_makes(service):
+    made = re.findall(r"^u\s+(\S+)", (UNITS / "turnkey.sysusers").read_text(), re.MULTILINE)
+    groups = re.findall(r"^g\s+(\S+)", (UNITS / "turnkey.sysusers").read_text(), re.MULTILINE)
+    assert values(service, "User") == [f"turnkey-{service}"]
+    assert f"turnkey-{service}" in made
+    for group in (*values(service, "Group"), *" ".join(values(service, "SupplementaryGroups")).split()):
+        assert group in made + groups
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_unit_gives_up_privileges_and_filters_system_calls(service):
+    assert has(service, "NoNewPrivileges", "yes")
+    assert values(service, "CapabilityBoundingSet") == [""]
+    assert has(service, "ProtectSystem", "strict")
+    assert has(service, "MemoryDenyWriteExecute", "yes")
+    assert values(service, "SystemCallFilter")[0] == "@system-service"
+
+
+@pytest.mark.parametrize("service", ["interlock", "booth", "notary"])
+def test_long_running_processes_have_a_watchdog(service):
+    assert values(service, "Type") == ["notify"]
+    assert values(service, "WatchdogSec")
+
+
+def test_servers_that_ask_who_is_calling_have_no_user_namespace():
+    """In one, SO_PEERCRED names every caller nobody."""
+    for service in ("interlock", "notary"):
+        assert "yes" not in values(service, "PrivateUsers")
+
+
+def test_the_booth_goes_with_the_interlock_and_with_a_moratorium_and_within_a_second():
+    booth = dict(unit("turnkey-booth.service"))
+    assert booth["BindsTo"] == "turnkey-interlock.service"
+    assert booth["Conflicts"] == "moratorium.target"
+    assert booth["TimeoutStopSec"] == "1s"
+    assert dict(unit("moratorium.target"))["Conflicts"] == "turnkey-booth.service"
+
+
+def test_the_booth_is_started_by_the_interlocks_marker_and_nothing_else():
+    markers = SocketSettings().markers
+    assert dict(unit("turnkey-running.path")) | {"Description": ""} == {
+        "Description": "",
+        "PathExists": f"{markers}/running",
+        "Unit": "turnkey-booth.service",
+        "WantedBy": "multi-user.target",
+    }
+    assert dict(unit("turnkey-stopped.path"))["PathExists"] == f"{markers}/stopped"
+    assert "WantedBy" not in dict(unit("turnkey-booth.service"))
+    assert has("interlock", "RuntimeDirectory", markers.name)
+
+
+def test_the_interlock_starts_again_whatever_happens_to_it():
+    assert values("interlock", "Restart") == ["always"]
+    assert has("interlock", "StartLimitIntervalSec", "0")
+
+
+def test_sysusers_accepts_its_file():
+    assert shutil.which("systemd-sysusers"), "apt-get install systemd"
+    run = subprocess.run(
+        ["systemd-sysusers", "--dry-run", str(UNITS / "turnkey.sysusers")], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert "Creating user 'turnkey-interlock'" in run.stderr
