@@ -70,7 +70,7 @@ def test_a_distant_face_is_too_small(analyzer: Analyzer) -> None:
 def test_half_a_face_is_cut_off(analyzer: Analyzer) -> None:
     pixels = pixels_of(PORTRAIT)
     face = max(analyzer._detector.find(pixels), key=lambda found: found.box.area)
-    middle = round(face.box.left + 0.3 * face.box.width)
+    middle = round(face.box.left + 0.45 * face.box.width)
     assert reason(analyzer, np.ascontiguousarray(pixels[:, middle:])) is VisionReason.FACE_CUT_OFF
 
 
@@ -85,15 +85,25 @@ def test_an_underexposed_face_is_too_dark(analyzer: Analyzer) -> None:
 
 
 def test_an_overexposed_face_is_too_bright(analyzer: Analyzer) -> None:
-    bright = np.clip(pixels_of(PORTRAIT).astype(np.float32) * 0.5 + 150, 0, 255)
-    bright = np.clip((bright - 128) * 1.2 + 175, 0, 255).astype(np.uint8)
+    bright = np.clip(pixels_of(PORTRAIT).astype(np.float32) * 2.5, 0, 255).astype(np.uint8)
     assert reason(analyzer, bright) is VisionReason.TOO_BRIGHT
+
+
+def test_haze_with_nothing_clipped_is_too_bright(analyzer: Analyzer) -> None:
+    hazy = (pixels_of(PORTRAIT).astype(np.float32) * 0.2 + 195).astype(np.uint8)
+    assert reason(analyzer, hazy) is VisionReason.TOO_BRIGHT
+
+
+@pytest.mark.parametrize("share", [0.5, 0.7])
+def test_a_dark_face_with_light_on_it_passes(analyzer: Analyzer, share: float) -> None:
+    """The mean says nothing: this face is darker and keeps its highlights."""
+    assert reason(analyzer, (pixels_of(PORTRAIT).astype(np.float32) * share).astype(np.uint8)) is None
 
 
 def test_a_frontal_face_is_frontal_and_the_tilt_is_measured() -> None:
     yaw, pitch, roll = pose_degrees(TEMPLATE)
     assert abs(yaw) < 5
-    assert abs(pitch) < 8
+    assert abs(pitch) < 10
     assert abs(roll) < 1
 
 
@@ -109,7 +119,7 @@ def test_turning_the_picture_changes_roll_alone(degrees: float) -> None:
 
 @given(degrees=st.floats(5, 70), side=st.sampled_from([-1, 1]))
 def test_a_turned_head_is_measured_turned_that_way(degrees: float, side: int) -> None:
-    """A rigid head of five points, the nose 0.42 inter-eye distances before the rest, turned and seen from the front."""
+    """A rigid head of five points, the nose 0.42 inter-eye distances before the rest, turned."""
     centre = TEMPLATE[[0, 1, 3, 4]].mean(axis=0)
     depth = np.array([0, 0, 0.42 * 35.2, 0, 0])
     angle = np.radians(side * degrees)

@@ -5,8 +5,9 @@ OpenCV model zoo's `face_detection_yunet_2023mar` defines it.
 
 Rules kept here:
 1. First pass: the whole frame, letterboxed into the network's square, says which faces there are. Second pass: a cut
-   around one face, scaled to the size at which the network places landmarks best, says where its landmarks are. So a
-   face of 60 px and one of 2,000 px are measured alike.
+   around one face, scaled until it nearly fills the square, says where its landmarks are. So a face of 60 px and one of
+   2,000 px are measured alike. And so a tilted head is seen tilted: shown a face of 90 px, YuNet answers with the
+   landmarks of an average upright face, whatever the head does.
 2. A face is the score-weighted mean of the anchors that agree on it, not the single best one: each anchor's int8 noise
    is its own.
 3. Coordinates are frame pixels, whole numbers at pixel centres; boxes may reach past the frame and are not clamped.
@@ -36,13 +37,13 @@ class DetectorLimits:
         min_score: of a face, 0..1. 0.6 is what OpenCV's own examples use between 0.5 and 0.9.
         same_face_iou: boxes that overlap by more are one face.
         agreeing_iou: anchors whose boxes overlap the best one's by this much are averaged with it.
-        refined_face_px: width of the face in the second pass's cut.
+        refined_face_px: the face's longer side in the second pass's cut; large, for the tilt (rule 1).
     """
 
     min_score: float = 0.6
     same_face_iou: float = 0.3
     agreeing_iou: float = 0.6
-    refined_face_px: float = 90.0
+    refined_face_px: float = 250.0
 
 
 @dataclass(frozen=True, eq=False)

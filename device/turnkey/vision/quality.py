@@ -17,11 +17,14 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageFilter
 
 from turnkey.vision.detector import Face
 
 # Rec. 601 luma, as JPEG uses it.
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+# Standard deviations of the two blurs that sharpness compares with, pixels of the aligned picture.
+_DETAIL_PX = (2.0, 4.0)
 # The face itself in the aligned 112x112 picture: from the brows to the chin, cheek to cheek.
 _FACE_ROWS = slice(32, 108)
 _FACE_COLUMNS = slice(24, 88)
@@ -89,7 +92,7 @@ class QualityLimits:
     second_face_share: float = 0.25
     min_inter_eye_px: float = 28.0
     max_outside_share: float = 0.12
-    min_sharpness: float = 0.06
+    min_sharpness: float = 0.4
     min_highlight: float = 60.0
     max_shadow: float = 185.0
     max_clipped_share: float = 0.25
@@ -105,8 +108,9 @@ class Quality:
     Attributes:
         inter_eye_px: distance between the eye centres in the frame.
         outside_share: share of the face's box outside the frame, 0..1.
-        sharpness: root mean square of the Laplacian over the standard deviation of the luma, on the aligned face. Size
-            and contrast do not change it; blur lowers it.
+        sharpness: of the detail finer than a Gaussian of 4 px in the aligned face, the share (in standard deviations)
+            that is finer than 2 px, 0..1. Neither size nor contrast nor light changes it; blur lowers it: sharp faces
+            measure 0.53 to 0.67, blurred by 6 % of the inter-eye distance 0.38 to 0.42.
         highlight: 95th percentile of the face's luma, 0..255.
         shadow: 5th percentile of the face's luma, 0..255.
         clipped_share: share of the face's pixels at luma 250 and more, 0..1.
@@ -224,15 +228,20 @@ def pose_degrees(landmarks: NDArray[np.float32]) -> tuple[float, float, float]:
 
 
 def _sharpness(luma: NDArray[np.float32]) -> float:
-    laplacian = luma[1:-1, :-2] + luma[1:-1, 2:] + luma[:-2, 1:-1] + luma[2:, 1:-1] - 4 * luma[1:-1, 1:-1]
-    return float(np.sqrt((laplacian**2).mean()) / max(float(luma.std()), 1.0))
+    picture = Image.fromarray(np.clip(np.rint(luma), 0, 255).astype(np.uint8))
+    fine, all_detail = (float((luma - _blurred(picture, sigma)).std()) for sigma in _DETAIL_PX)
+    return fine / max(all_detail, 1e-6)
+
+
+def _blurred(picture: Image.Image, sigma_px: float) -> NDArray[np.float32]:
+    return np.asarray(picture.filter(ImageFilter.GaussianBlur(sigma_px)), dtype=np.float32)
 
 
 def _score(quality: Quality, limits: QualityLimits) -> int:
     """The worst component on 0 (its limit) to 100 (ample)."""
     parts = (
         _between(quality.inter_eye_px, limits.min_inter_eye_px, 90.0),
-        _between(quality.sharpness, limits.min_sharpness, 3 * limits.min_sharpness),
+        _between(quality.sharpness, limits.min_sharpness, 0.53),
         _between(quality.highlight, limits.min_highlight, 120.0),
         _between(quality.shadow, limits.max_shadow, 120.0),
         _between(quality.clipped_share, limits.max_clipped_share, 0.02),

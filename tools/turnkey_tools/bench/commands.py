@@ -8,12 +8,17 @@ from typing import Annotated
 
 import typer
 
+from turnkey_tools.leads.bench import uplink
+
 app = typer.Typer(no_args_is_help=True, help="Measure, and print what was measured.")
 
 
 @app.callback()
 def bench() -> None:
     """Measure, and print what was measured."""
+
+
+app.command()(uplink)
 
 
 @app.command()

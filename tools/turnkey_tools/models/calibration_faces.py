@@ -24,7 +24,7 @@ from turnkey_tools.evaluate.faces import Picture
 PICTURES = 300
 # Widths of the face in the detector's square, pixels: from the smallest it must find to one that fills the square; the
 # second pass's own size comes up more often, for that is where landmarks are measured.
-DETECTOR_FACES_PX = (30, 90, 60, 90, 120, 90, 150, 90, 200, 260)
+DETECTOR_FACES_PX = (60, 250, 120, 250, 30, 250, 90, 250, 180, 250)
 
 
 def choose(pictures: list[Picture], count: int = PICTURES) -> list[Path]:

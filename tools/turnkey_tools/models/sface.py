@@ -75,7 +75,7 @@ class _Builder:
         self.weights = self.weights * turn.reshape(-1, 1, 1, 1)
         self.bias = self.bias * turn
         self.signs = np.where(steep, -1.0, 1.0)
-        slope = np.where(steep, 1 / slope, slope)
+        slope = np.divide(1.0, slope, out=slope.copy(), where=steep)
         self._write_convolution()
         self._write_prelu(slope)
 

@@ -56,8 +56,8 @@ def verify_models(models: Path, repository: Path) -> list[Check]:
         return checks
     detector = Model.load(models, manifest.detector)
     embedder = Model.load(models, manifest.embedder)
-    checks.append(_partition(manifest.detector.id, detector))
-    checks.append(_partition(manifest.embedder.id, embedder))
+    checks.append(partition_check(manifest.detector.id, detector))
+    checks.append(partition_check(manifest.embedder.id, embedder))
     try:
         golden = read_golden(models)
         checks.extend(_golden(golden, repository, Detector(detector), Embedder(embedder, manifest.embedder.centre())))
@@ -79,7 +79,8 @@ def _hashes(models: Path, manifest: Manifest) -> list[Check]:
     return checks
 
 
-def _partition(name: str, model: Model) -> Check:
+def partition_check(name: str, model: Model) -> Check:
+    """One XNNPACK partition, and nothing outside it but the door."""
     delegation = model.delegation()
     holds = delegation.partitions == 1 and set(delegation.left_over) <= set(_OUTSIDE)
     outside = ", ".join(delegation.left_over) or "nothing"
