@@ -4,7 +4,7 @@ Rules kept here:
 1. WAL and `synchronous=FULL`: what a transaction committed survives a power cut (SQLite, PRAGMA synchronous).
 2. The file says whose it is (`application_id`) and of which version (`user_version`). A foreign, corrupt or newer file
    is refused by name and left exactly as it was.
-3. A file is created whole or not at all, with mode 0600.
+3. A file is created whole or not at all, with mode 0600; an older one is brought up to date whole or not at all.
 4. A full or failing disk is `StorageFull`, by name: what was being written is rolled back.
 """
 
@@ -52,12 +52,17 @@ class Format:
         application_id: four ASCII letters as a big-endian integer (sqlite.org/pragma.html#pragma_application_id).
         version: schema version, 1 or more.
         schema: SQL that makes an empty store.
+        upgrades: SQL that takes version 1 to 2, 2 to 3, and so on.
+        checked_below_bytes: larger files are opened without `quick_check`, which reads all of them; for a store whose
+            rows authenticate themselves when read. None: always checked.
     """
 
     name: str
     application_id: int
     version: int
     schema: str
+    upgrades: tuple[str, ...] = ()
+    checked_below_bytes: int | None = None
 
 
 class Database:
@@ -94,19 +99,24 @@ class Database:
             raise StorageDamaged("foreign", f"{self.path}: an SQLite file, but not a {self._form.name}")
         if version > self._form.version:
             raise StorageNewer("newer", f"{self.path}: schema {version}; this software knows {self._form.version}")
-        verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if verdict != "ok":
-            raise StorageDamaged("corrupt", f"{self.path}: {verdict}")
+        largest = self._form.checked_below_bytes
+        if largest is None or self.path.stat().st_size < largest:
+            verdict = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if verdict != "ok":
+                raise StorageDamaged("corrupt", f"{self.path}: {verdict}")
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("PRAGMA secure_delete=ON")
         with self.transaction():
             # Asked again inside the write lock: two processes may create the file at the same moment.
-            if self._db.execute("PRAGMA user_version").fetchone()[0] == 0:
-                for statement in _statements(self._form.schema):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA application_id={self._form.application_id}")
-                self._db.execute(f"PRAGMA user_version={self._form.version}")
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version == self._form.version:
+                return
+            scripts = self._form.upgrades[version - 1 :] if version else (self._form.schema,)
+            for statement in (statement for script in scripts for statement in _statements(script)):
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA application_id={self._form.application_id}")
+            self._db.execute(f"PRAGMA user_version={self._form.version}")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -1,19 +1,22 @@
-"""The gallery: enrol, search, expunge. Rows are the truth, a usearch index over each partition answers searches.
+"""The gallery: enrol, search, expunge. Rows are the truth; what searches them is a cache in memory that is wiped.
 
 Rules kept here:
-1. Search is complete: every template of the partition is compared (`exact=True`), because a mate that an index skips
-   is a lead nobody knows was missed. The candidates' scores are computed again in double precision.
+1. Search is complete by default: every template of the partition is compared, because a mate that an index skips is a
+   lead nobody knows was missed. Where a graph stands in, the result says so, with its measured recall.
 2. The permit is checked before a search, and again before its result is handed out.
 3. The index follows the rows: a template is searchable only after its row is on disk, and not after its row is gone.
-4. Without the key there is nothing in memory to search: `lock` drops key and templates together.
+4. Without the key there is nothing in memory to search: `lock` drops the keys and overwrites and unmaps every template.
+   It does not wait for an unlocking that is under way; that one is abandoned.
 5. A gallery that holds another model's templates is refused: comparing across models is meaningless, and leaving them
    out would be an incomplete search that looks like a complete one.
+6. An expungement removes the snapshots that may hold the template before the row, so that no crash in between leaves a
+   copy behind.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,17 +24,23 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from usearch.index import Index
 
 from turnkey.database import StorageError
-from turnkey.gallery.store import TEMPLATE_DIMENSIONS, Enrolment, TemplateStore
+from turnkey.gallery.memory import SecretMemory, no_core_dumps, swap_risk
+from turnkey.gallery.partition import PartitionIndex, Progress, silent
+from turnkey.gallery.rows import PARTITIONS
+from turnkey.gallery.search import EXHAUSTIVE, Strategy, best_candidates
+from turnkey.gallery.snapshot import Snapshots
+from turnkey.gallery.store import Enrolment, TemplateStore
 from turnkey.interlock.permit import Permit
-
-PARTITIONS = ("bookings", "cases")
 
 
 class OtherModel(StorageError):
     """The gallery holds templates of another embedder."""
+
+
+class GalleryLocked(StorageError):
+    """The gallery is ciphertext: the interlock has taken the key back, or has not given it yet."""
 
 
 @dataclass(frozen=True)
@@ -50,60 +59,100 @@ class SearchResult:
 
     Attributes:
         partition: what was searched.
-        gallery_size: templates compared: all that the partition held.
-        candidates: the best, best score first. No threshold has been applied.
+        gallery_size: templates that the partition held, all of them.
+        candidates: the best reference by reference, best score first. No threshold has been applied.
+        strategy: how it was searched, and with what recall.
     """
 
     partition: str
     gallery_size: int
     candidates: tuple[Candidate, ...]
-
-
-class GalleryLocked(StorageError):
-    """The gallery is ciphertext: the interlock has taken the key back, or has not given it yet."""
+    strategy: Strategy = EXHAUSTIVE
 
 
 class Gallery:
-    """The gallery at `path` for templates of `model_id`. Locked until `unlock`. May be called from any thread."""
+    """The gallery at `path` for templates of `model_id`. Locked until `unlock`. May be called from any thread.
 
-    def __init__(self, path: Path, model_id: str) -> None:
+    Args:
+        progress: told of a rebuilding that takes long.
+        require_locked_memory: refuse to unlock where templates in memory could reach a swap device.
+    """
+
+    def __init__(
+        self, path: Path, model_id: str, *, progress: Progress = silent, require_locked_memory: bool = False
+    ) -> None:
         self._path = path
         self._model_id = model_id
+        self._progress = progress
+        self._require_locked_memory = require_locked_memory
         self._lock = threading.RLock()
+        self._locking = threading.Event()
         self._opened: TemplateStore | None = None
-        self._indexes: dict[str, Index] = {}
+        self._indexes: dict[str, PartitionIndex] = {}
 
     def unlock(self, key: bytes | bytearray) -> None:
         """Open the rows with the 32-byte key that came with the permit, and load them. Nothing where it is open.
 
         Raises:
             OtherModel: it holds templates of another embedder.
+            GalleryLocked: `lock` was called meanwhile.
             StorageError: the rows cannot be used.
         """
         with self._lock:
             if self._opened is not None:
                 return
+            no_core_dumps()
+            self._refuse_swap()
             self._opened = TemplateStore(self._path, key)
             try:
-                others = self._opened.model_ids() - {self._model_id}
-                if others:
-                    raise OtherModel(
-                        "gallery-of-another-model",
-                        f"{self._path}: holds templates of {', '.join(sorted(others))}; "
-                        f"this device uses {self._model_id}: enrol anew",
+                self._refuse_other_models(self._opened)
+                for partition in PARTITIONS:
+                    index = PartitionIndex(
+                        self._path, partition, self._model_id, check=self._check_unlocked, progress=self._progress
                     )
-                self._indexes = {partition: self._build(partition) for partition in PARTITIONS}
+                    self._indexes[partition] = index
+                    index.build(self._opened)
             except BaseException:
-                self.lock()
+                self._wipe()
                 raise
 
     def lock(self) -> None:
-        """Forget key and templates: what is left is ciphertext on disk. Safe to call twice."""
+        """Forget keys and templates: what is left is ciphertext on disk. Safe to call twice."""
+        self._locking.set()
         with self._lock:
-            self._indexes = {}
-            if self._opened is not None:
-                self._opened.close()
-                self._opened = None
+            self._wipe()
+            self._locking.clear()
+
+    def _wipe(self) -> None:
+        while self._indexes:
+            self._indexes.popitem()[1].wipe()
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def _check_unlocked(self) -> None:
+        if self._locking.is_set():
+            raise GalleryLocked("gallery-locked", "the gallery is locked: recognition is stopped")
+
+    def _refuse_swap(self) -> None:
+        if not self._require_locked_memory:
+            return
+        trial = SecretMemory(1 << 12)
+        risk = swap_risk(trial)
+        trial.wipe()
+        if risk:
+            raise StorageError(
+                "memory-not-locked",
+                "templates in memory could be swapped out: switch swap off, or raise the limit of locked memory",
+            )
+
+    def _refuse_other_models(self, store: TemplateStore) -> None:
+        other = store.foreign_model(self._model_id)
+        if other is not None:
+            raise OtherModel(
+                "gallery-of-another-model",
+                f"{self._path}: holds templates of {other}; this device uses {self._model_id}: enrol anew",
+            )
 
     @property
     def _store(self) -> TemplateStore:
@@ -111,12 +160,10 @@ class Gallery:
             raise GalleryLocked("gallery-locked", "the gallery is locked: recognition is stopped")
         return self._opened
 
-    def _build(self, partition: str) -> Index:
-        index = Index(ndim=TEMPLATE_DIMENSIONS, metric="ip", dtype="f32")
-        loaded = list(self._store.templates(partition))
-        if loaded:
-            index.add(np.array([row for row, _ in loaded], dtype=np.uint64), np.stack([vector for _, vector in loaded]))
-        return index
+    def _index(self, partition: str) -> PartitionIndex:
+        if partition not in self._indexes:
+            raise GalleryLocked("gallery-locked", "the gallery is locked: recognition is stopped")
+        return self._indexes[partition]
 
     def size(self, partition: str) -> int:
         """How many templates a partition holds.
@@ -127,11 +174,6 @@ class Gallery:
         with self._lock:
             return len(self._index(partition))
 
-    def _index(self, partition: str) -> Index:
-        if partition not in self._indexes:
-            raise GalleryLocked("gallery-locked", "the gallery is locked: recognition is stopped")
-        return self._indexes[partition]
-
     def enrol(
         self,
         partition: str,
@@ -141,6 +183,7 @@ class Gallery:
         quality: int,
         enrolled_at: datetime,
         permit: Permit,
+        delete_after: datetime | None = None,
     ) -> int:
         """Enrol a template ((128,) float32, unit norm, centred); on disk when this returns. Returns its row number.
 
@@ -148,30 +191,62 @@ class Gallery:
             Stopped: the permit died; nothing was kept.
             StorageError: it cannot be stored; nothing was kept.
         """
-        permit.check()
-        enrolment = Enrolment(partition, reference, self._model_id, quality, enrolled_at, template)
-        with self._lock:
-            row = self._store.add(enrolment, permit)
-            self._index(partition).add(row, np.asarray(template, dtype=np.float32))
-        return row
+        enrolment = Enrolment(
+            partition, reference, self._model_id, quality, enrolled_at, template, delete_after=delete_after
+        )
+        return self.enrol_many((enrolment,), permit)[0]
 
-    def search(self, partition: str, probe: NDArray[np.float32], limit: int, permit: Permit) -> SearchResult:
-        """Compare a probe ((128,) float32, unit norm, centred) with every template of a partition.
+    def enrol_many(
+        self, enrolments: Sequence[Enrolment], permit: Permit, also: Callable[[TemplateStore], None] | None = None
+    ) -> list[int]:
+        """Enrol several templates of one partition in one transaction; all are on disk when this returns, or none.
 
         Args:
-            limit: at most this many candidates are returned.
+            also: what else belongs into the same transaction.
+
+        Raises:
+            as `enrol`.
+        """
+        permit.check()
+        with self._lock:
+            store = self._store
+            rows = store.add_many(enrolments, permit, also and (lambda: also(store)))
+            for row, enrolment in zip(rows, enrolments, strict=True):
+                template = np.ascontiguousarray(enrolment.template, dtype=np.float32)
+                self._index(enrolment.partition).add([row], template[None])
+        return rows
+
+    def search(
+        self,
+        partition: str,
+        probe: NDArray[np.float32],
+        limit: int,
+        permit: Permit,
+        *,
+        excluding: str | None = None,
+    ) -> SearchResult:
+        """Compare a probe ((128,) float32, unit norm, centred) with the templates of a partition.
+
+        Args:
+            limit: at most this many candidates are returned, one for each reference.
+            excluding: a reference that is no candidate: the booking whose own probe this is.
 
         Raises:
             Stopped: the permit died; there is no result.
             GalleryLocked: a stop took the key.
+            StorageDamaged: a row that may be a candidate does not open; there is no result.
         """
         permit.check()
         with self._lock:
-            index = self._index(partition)
+            index, store = self._index(partition), self._store
+            wide = np.asarray(probe, dtype=np.float64)
+            best = best_candidates(
+                index.matrix, lambda rows: store.compare(partition, rows, wide), wide, limit, excluding
+            )
+            candidates = tuple(
+                Candidate(found.row.row, found.row.reference, found.row.enrolled_at, found.score) for found in best
+            )
             size = len(index)
-            rows = index.search(probe, min(limit, size), exact=True).keys if size else np.empty(0, dtype=np.uint64)
-            scored = sorted((-self._score(index, probe, int(row)), int(row)) for row in rows)
-            candidates = tuple(self._candidate(row, -score) for score, row in scored)
         permit.check()
         return SearchResult(partition, size, candidates)
 
@@ -180,35 +255,48 @@ class Gallery:
 
         Works on a locked gallery as well: an expungement does not wait for a moratorium to end, and needs no key.
         """
-        with self._removing(partition) as rows:
-            return rows.remove(partition, reference)
+        with self._rows() as store:
+            first = store.first_of(partition, reference)
+            return (
+                []
+                if first is None
+                else self._remove(store, partition, first, lambda: store.remove(partition, reference))
+            )
 
     def withdraw(self, partition: str, row: int) -> None:
         """Take back an enrolment that a stop overtook, locked or not. The row's number stays unused."""
-        with self._removing(partition) as rows:
-            rows.remove_row(row)
+        with self._rows() as store:
+            self._remove(store, partition, row, lambda: store.remove_row(row))
+
+    def retain(self, partition: str, now: datetime) -> list[int]:
+        """Remove what retention has ended by `now`, locked or not. Returns the row numbers, if any."""
+        with self._rows() as store:
+            first = store.first_ended(partition, now)
+            return (
+                []
+                if first is None
+                else self._remove(store, partition, first, lambda: store.remove_ended(partition, now))
+            )
+
+    def _remove(self, store: TemplateStore, partition: str, first: int, remove: Callable[[], list[int]]) -> list[int]:
+        forgotten = Snapshots(self._path, partition).forget(first)
+        rows = remove()
+        index = self._indexes.get(partition)
+        if index is not None:
+            index.remove(rows)
+            if forgotten:
+                index.snapshot(store)
+        return rows
 
     @contextmanager
-    def _removing(self, partition: str) -> Iterator[TemplateStore]:
-        """The rows to remove from; an index that was built over them is built again after."""
+    def _rows(self) -> Iterator[TemplateStore]:
+        """The rows to remove from, open or not."""
         with self._lock:
             if self._opened is not None:
                 yield self._opened
-                self._indexes[partition] = self._build(partition)
                 return
             rows = TemplateStore(self._path, None)
             try:
                 yield rows
             finally:
                 rows.close()
-
-    @staticmethod
-    def _score(index: Index, probe: NDArray[np.float32], row: int) -> float:
-        template = np.asarray(index.get(row), dtype=np.float64)
-        return float(np.clip(template @ probe.astype(np.float64), -1.0, 1.0))
-
-    def _candidate(self, row: int, score: float) -> Candidate:
-        facts = self._store.get(row)
-        if facts is None:
-            raise StorageError("index-ahead-of-rows", f"the index holds row {row}, which the gallery does not")
-        return Candidate(row, facts.reference, facts.enrolled_at, score)

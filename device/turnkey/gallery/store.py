@@ -1,92 +1,42 @@
 """The gallery's rows: encrypted templates in SQLite. The rows are the truth; what searches them is a cache.
 
 Rules kept here:
-1. A template is on disk only as ciphertext (ChaCha20-Poly1305, RFC 8439: as fast and as safe on a board without AES
-   instructions). Row number, partition, reference and model id are bound to it as associated data, so that a row moved,
-   renamed or swapped does not open.
-2. The key comes from the interlock with its lease, and is never written here. A wrong key is found before any row is
-   read.
+1. A template is on disk only as ciphertext. Row number, partition, reference and model id are bound to it, so that a
+   row moved, renamed or swapped does not open.
+2. The key comes from the interlock with its lease, and is never written here in clear. A wrong key is found before any
+   row is read.
 3. An enrolment is on disk before it is acknowledged, and the permit is checked last inside its transaction.
-4. A row number is never used again.
+4. A row number is never used again, and rows are numbered in the order of their enrolment.
+5. An opened template is in `SecretMemory` and nowhere else, and leaves this file only through `each_batch`.
+6. What is removed is overwritten (`secure_delete`), and the write-ahead log that held it is emptied.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from numpy.typing import NDArray
 
-from turnkey.database import Database, Format, StorageDamaged, StorageError
+from turnkey.database import Database, StorageDamaged, StorageError
+from turnkey.gallery.memory import SecretMemory, as_bytes
+from turnkey.gallery.rows import FORMAT, KEY_BYTES, TEMPLATE_DIMENSIONS, Compared, Enrolment, Row, WrongKey
+from turnkey.gallery.sealing import Sealer
 from turnkey.interlock.permit import Permit
 
-TEMPLATE_DIMENSIONS = 128
-KEY_BYTES = 32
-_NONCE_BYTES = 12
-_KEY_PROOF = b"turnkey gallery key"
+__all__ = ["KEY_BYTES", "TEMPLATE_DIMENSIONS", "Enrolment", "Row", "TemplateStore", "WrongKey"]
 
-FORMAT = Format(
-    name="gallery",
-    application_id=int.from_bytes(b"TKGA"),
-    version=1,
-    schema="""
-CREATE TABLE template (
-    row INTEGER PRIMARY KEY AUTOINCREMENT,
-    partition TEXT NOT NULL CHECK (partition IN ('bookings', 'cases')),
-    reference TEXT NOT NULL,
-    model_id TEXT NOT NULL,
-    quality INTEGER NOT NULL,
-    enrolled_at TEXT NOT NULL,
-    sealed BLOB NOT NULL
-) STRICT;
-CREATE INDEX template_reference ON template (partition, reference);
-CREATE TABLE key_proof (one INTEGER PRIMARY KEY CHECK (one = 1), sealed BLOB NOT NULL) STRICT;
-""",
-)
-
-
-class WrongKey(StorageError):
-    """The gallery was encrypted with another key. Nothing was read or written."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One enrolled template, without the template.
-
-    Attributes:
-        row: number, never used again.
-        partition: `bookings` or `cases`.
-        reference: booking or case number.
-        model_id: the embedder that computed it.
-        quality: unified quality of its probe, 0 to 100.
-        enrolled_at: UTC.
-    """
-
-    row: int
-    partition: str
-    reference: str
-    model_id: str
-    quality: int
-    enrolled_at: datetime
-
-
-@dataclass(frozen=True, eq=False)
-class Enrolment:
-    """What is to be enrolled. `template` is (128,) float32, unit norm, centred."""
-
-    partition: str
-    reference: str
-    model_id: str
-    quality: int
-    enrolled_at: datetime
-    template: NDArray[np.float32]
+# The statements put together below are made of this file's own text; values are always bound.
+_FACTS = "row, partition, reference, model_id, quality, enrolled_at, taken_at, delete_after"
+_TEMPLATE_BYTES = TEMPLATE_DIMENSIONS * 4
+_ROWS_A_QUERY = 64
+BATCH_ROWS = 1024
+"""Rows opened at a time."""
 
 
 class TemplateStore:
@@ -98,122 +48,261 @@ class TemplateStore:
     """
 
     def __init__(self, path: Path, key: bytes | bytearray | None) -> None:
-        self._key = None if key is None else ChaCha20Poly1305(key)
-        self._database = Database(path, FORMAT)
+        self.database = Database(path, FORMAT)
+        self._sealers: dict[int, Sealer] = {}
+        self._number = 0
+        self._memory = SecretMemory((BATCH_ROWS + 2) * _TEMPLATE_BYTES)
+        self._opened = self._memory.array(np.float32, (BATCH_ROWS, TEMPLATE_DIMENSIONS))
+        self._widened = self._memory.array(np.float64, (TEMPLATE_DIMENSIONS,), BATCH_ROWS * _TEMPLATE_BYTES)
         try:
             if key is not None:
-                self._prove_key()
+                self._take_key(key)
         except BaseException:
-            self._database.close()
+            self.close()
             raise
 
-    @property
-    def _cipher(self) -> ChaCha20Poly1305:
-        if self._key is None:
-            raise StorageError("no-gallery-key", f"{self._database.path}: opened without its key")
-        return self._key
+    def _take_key(self, key: bytes | bytearray) -> None:
+        sealer = Sealer(key)
+        with self.database.transaction():
+            keys = self.database.rows("SELECT number, proof, wrapped FROM gallery_key ORDER BY number")
+            if not keys:
+                self.database.execute("INSERT INTO gallery_key VALUES (1, ?, NULL)", sealer.proof(1))
+                keys = self.database.rows("SELECT number, proof, wrapped FROM gallery_key")
+        number, proof, _ = keys[-1]
+        if not sealer.proves(proof, number):
+            raise WrongKey("wrong-gallery-key", f"{self.database.path}: encrypted with another key")
+        self._number = number
+        self._sealers = {number: sealer}
+        for older, _, wrapped in keys[:-1]:
+            try:
+                self._sealers[older] = sealer.unwrap(wrapped or b"", older)
+            except InvalidTag as error:
+                raise StorageDamaged("key-damaged", f"{self.database.path}: the wrapped key was changed") from error
 
-    def _prove_key(self) -> None:
-        with self._database.transaction():
-            proof = self._database.rows("SELECT sealed FROM key_proof")
-            if not proof:
-                self._database.execute("INSERT INTO key_proof VALUES (1, ?)", self._seal(b"", _KEY_PROOF))
-                return
-        try:
-            self._unseal(proof[0][0], _KEY_PROOF)
-        except InvalidTag as error:
-            raise WrongKey("wrong-gallery-key", f"{self._database.path}: encrypted with another key") from error
+    @property
+    def sealer(self) -> Sealer:
+        """What seals with the key in force.
+
+        Raises:
+            StorageError: opened without a key.
+        """
+        return self._sealer(self._number)
+
+    @property
+    def key_number(self) -> int:
+        """Which key is in force: 1, and one more for each rotation."""
+        return self._number
+
+    def _sealer(self, number: int) -> Sealer:
+        if not self._sealers:
+            raise StorageError("no-gallery-key", f"{self.database.path}: opened without its key")
+        if number not in self._sealers:
+            raise StorageDamaged("key-unknown", f"{self.database.path}: a row names key {number}, which there is not")
+        return self._sealers[number]
 
     def add(self, enrolment: Enrolment, permit: Permit) -> int:
-        """Enrol one template; on disk when this returns. Returns its row number.
+        """Enrol one template; on disk when this returns. Returns its row number. Raises as `add_many`."""
+        return self.add_many((enrolment,), permit)[0]
+
+    def add_many(
+        self,
+        enrolments: Iterable[Enrolment],
+        permit: Permit,
+        also: Callable[[], None] | None = None,
+    ) -> list[int]:
+        """Enrol several templates in one transaction: all are on disk when this returns, or none.
+
+        Args:
+            also: what else belongs into the same transaction.
 
         Raises:
             Stopped: the permit died; nothing was kept.
             StorageError: disk full or unwritable; nothing was kept.
             ValueError: not a unit template of 128 float32.
         """
+        rows = []
+        with permit.commit(), self.database.transaction():
+            next_row = self.database.rows("SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence")[0][0]
+            for row, enrolment in enumerate(enrolments, start=next_row):
+                self._insert(row, enrolment)
+                rows.append(row)
+            if also is not None:
+                also()
+            permit.check()
+        return rows
+
+    def _insert(self, row: int, enrolment: Enrolment) -> None:
         template = np.ascontiguousarray(enrolment.template, dtype=np.float32)
         if template.shape != (TEMPLATE_DIMENSIONS,) or not abs(float(np.linalg.norm(template)) - 1.0) < 1e-3:
             raise ValueError(f"a template is {TEMPLATE_DIMENSIONS} float32 of unit norm")
-        with permit.commit(), self._database.transaction():
-            row = self._database.execute(
-                "INSERT INTO template (partition, reference, model_id, quality, enrolled_at, sealed)"
-                " VALUES (?, ?, ?, ?, ?, x'') RETURNING row",
-                enrolment.partition,
-                enrolment.reference,
-                enrolment.model_id,
-                enrolment.quality,
-                enrolment.enrolled_at.isoformat(),
-            ).fetchone()[0]
-            bound = _bound(row, enrolment.partition, enrolment.reference, enrolment.model_id)
-            sealed = self._seal(template.tobytes(), bound)
-            self._database.execute("UPDATE template SET sealed = ? WHERE row = ?", sealed, row)
-            permit.check()
-        return int(row)
+        bound = _bound(row, enrolment.partition, enrolment.reference, enrolment.model_id)
+        self.database.execute(
+            f"INSERT INTO template ({_FACTS}, key_number, sealed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+            row,
+            enrolment.partition,
+            enrolment.reference,
+            enrolment.model_id,
+            enrolment.quality,
+            enrolment.enrolled_at.isoformat(),
+            _text(enrolment.taken_at),
+            _text(enrolment.delete_after),
+            self._number,
+            self.sealer.seal(as_bytes(template), bound),
+        )
 
     def remove(self, partition: str, reference: str) -> list[int]:
         """Expunge every template of a reference; gone from disk when this returns. Returns the row numbers."""
-        with self._database.transaction():
-            removed = self._database.rows(
-                "DELETE FROM template WHERE partition = ? AND reference = ? RETURNING row", partition, reference
+        return self._remove("partition = ? AND reference = ?", partition, reference)
+
+    def remove_row(self, row: int) -> list[int]:
+        """Take back one enrolment; gone from disk when this returns. Returns its number, if it was there."""
+        return self._remove("row = ?", row)
+
+    def remove_ended(self, partition: str, now: datetime) -> list[int]:
+        """Drop what retention has ended; gone from disk when this returns. Returns the row numbers."""
+        return self._remove("partition = ? AND delete_after <= ?", partition, _text(now))
+
+    def first_of(self, partition: str, reference: str) -> int | None:
+        """The lowest row number of a reference; None where there is none."""
+        return self._first("partition = ? AND reference = ?", partition, reference)
+
+    def first_ended(self, partition: str, now: datetime) -> int | None:
+        """The lowest row number that retention has ended; None where there is none."""
+        return self._first("partition = ? AND delete_after <= ?", partition, _text(now))
+
+    def _first(self, which: str, *values: Any) -> int | None:
+        found: int | None = self.database.rows(
+            f"SELECT min(row) FROM template WHERE {which}",  # noqa: S608
+            *values,
+        )[0][0]
+        return found
+
+    def _remove(self, which: str, *values: Any) -> list[int]:
+        with self.database.transaction():
+            removed = self.database.rows(
+                f"DELETE FROM template WHERE {which} RETURNING row",  # noqa: S608
+                *values,
             )
         # The write-ahead log still holds the old page; emptying it leaves no copy behind, ciphertext as it was.
-        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        return [row for (row,) in removed]
-
-    def remove_row(self, row: int) -> None:
-        """Take back one enrolment; gone from disk when this returns."""
-        with self._database.transaction():
-            self._database.execute("DELETE FROM template WHERE row = ?", row)
-        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return sorted(row for (row,) in removed)
 
     def get(self, row: int) -> Row | None:
         """One row's facts; None where there is no such row."""
-        found = self._database.rows(
-            "SELECT row, partition, reference, model_id, quality, enrolled_at FROM template WHERE row = ?", row
-        )
+        found = self.database.rows(f"SELECT {_FACTS} FROM template WHERE row = ?", row)  # noqa: S608
         return _row(found[0]) if found else None
 
-    def model_ids(self) -> set[str]:
-        """Which embedders' templates the gallery holds."""
-        return {model_id for (model_id,) in self._database.rows("SELECT DISTINCT model_id FROM template")}
+    def foreign_model(self, model_id: str) -> str | None:
+        """Another embedder whose templates the gallery holds; None where there is none."""
+        for partition in ("bookings", "cases"):
+            for comparison in ("<", ">"):
+                found = self.database.rows(
+                    f"SELECT model_id FROM template WHERE partition = ? AND model_id {comparison} ? LIMIT 1",  # noqa: S608
+                    partition,
+                    model_id,
+                )
+                if found:
+                    return str(found[0][0])
+        return None
 
-    def templates(self, partition: str) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Row numbers and decrypted templates ((128,) float32) of a partition, in row order.
+    def numbers(self, partition: str) -> NDArray[np.int64]:
+        """Row numbers of a partition, rising."""
+        cursor = self.database.execute("SELECT row FROM template WHERE partition = ? ORDER BY model_id, row", partition)
+        return np.sort(np.fromiter((row for (row,) in cursor), dtype=np.int64))
+
+    def each_batch(self, partition: str, after: int, visit: Callable[[list[int], NDArray[np.float32]], None]) -> None:
+        """Open the templates of a partition with a row number above `after`, in their order.
+
+        Args:
+            visit: is given up to `BATCH_ROWS` row numbers and their templates, (m, 128) float32 in memory that the next
+                batch overwrites.
 
         Raises:
             StorageDamaged: a row does not open: changed, moved or damaged. Nothing is served in its place.
         """
-        for row, reference, model_id, sealed in self._database.rows(
-            "SELECT row, reference, model_id, sealed FROM template WHERE partition = ? ORDER BY row", partition
+        while batch := self.database.rows(
+            "SELECT row, partition, reference, model_id, key_number, sealed FROM template"
+            " WHERE row > ? AND partition = ? ORDER BY row LIMIT ?",
+            after,
+            partition,
+            BATCH_ROWS,
         ):
-            try:
-                plain = self._unseal(sealed, _bound(row, partition, reference, model_id))
-            except InvalidTag as error:
-                raise StorageDamaged(
-                    "row-damaged", f"{self._database.path}: row {row} of {partition} was changed or moved"
-                ) from error
-            yield row, np.frombuffer(plain, dtype=np.float32)
+            for place, (*bound, number, sealed) in enumerate(batch):
+                self._open(bound, number, sealed, place)
+            visit([values[0] for values in batch], self._opened[: len(batch)])
+            after = batch[-1][0]
+
+    def compare(self, partition: str, rows: Sequence[int], probe: NDArray[np.float64]) -> list[Compared]:
+        """Rows' facts and their exact scores against a probe ((128,) float64): cosine, -1 to 1, computed in float64.
+
+        Raises:
+            StorageDamaged: a row does not open. Nothing is served in its place.
+            StorageError: a row is not there: the index is ahead of the rows.
+        """
+        compared = []
+        for start in range(0, len(rows), _ROWS_A_QUERY):
+            asked = [int(row) for row in rows[start : start + _ROWS_A_QUERY]]
+            places = ",".join("?" * len(asked))
+            found = self.database.rows(
+                f"SELECT {_FACTS}, key_number, sealed FROM template WHERE row IN ({places})",  # noqa: S608
+                *asked,
+            )
+            if len(found) != len(asked):
+                raise StorageError("index-ahead-of-rows", "the index holds a row that the gallery does not")
+            for values in found:
+                if values[1] != partition:
+                    raise StorageDamaged(
+                        "row-damaged", f"{self.database.path}: row {values[0]} of {partition} was changed or moved"
+                    )
+                self._widened[:] = self._open(values[:4], *values[8:])
+                score = min(1.0, max(-1.0, float(self._widened @ probe)))
+                compared.append(Compared(_row(values[:8]), score))
+        return compared
+
+    def _open(self, bound: Sequence[Any], number: int, sealed: bytes, place: int = 0) -> NDArray[np.float32]:
+        template: NDArray[np.float32] = self._opened[place]
+        try:
+            self._sealer(number).open_into(sealed, _bound(*bound), as_bytes(template))
+        except InvalidTag as error:
+            raise StorageDamaged(
+                "row-damaged", f"{self.database.path}: row {bound[0]} of {bound[1]} was changed or moved"
+            ) from error
+        return template
+
+    def reseal(self, bound: Sequence[Any], number: int, sealed: bytes) -> bytes:
+        """A row's template sealed with the key in force, whichever sealed it before. For rotation.
+
+        Args:
+            bound: row number, partition, reference, model id.
+        """
+        return self.sealer.seal(as_bytes(self._open(bound, number, sealed)), _bound(*bound))
 
     def close(self) -> None:
-        """Close the file. Safe to call twice."""
-        self._database.close()
-
-    def _seal(self, plain: bytes, bound: bytes) -> bytes:
-        nonce = os.urandom(_NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, plain, bound)
-
-    def _unseal(self, sealed: bytes, bound: bytes) -> bytes:
-        # Shorter than a nonce is refused by the cipher as ValueError; say the same of it as of any other damage.
-        if len(sealed) <= _NONCE_BYTES:
-            raise InvalidTag
-        return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], bound)
+        """Close the file, forget the keys. Safe to call twice."""
+        self._sealers = {}
+        self._opened, self._widened = np.empty((0, 0), np.float32), np.empty(0)
+        self._memory.wipe()
+        self.database.close()
 
 
 def _bound(row: int, partition: str, reference: str, model_id: str) -> bytes:
     return json.dumps(["turnkey template 1", row, partition, reference, model_id]).encode()
 
 
-def _row(values: tuple[int, str, str, str, int, str]) -> Row:
-    row, partition, reference, model_id, quality, enrolled_at = values
-    return Row(row, partition, reference, model_id, quality, datetime.fromisoformat(enrolled_at))
+def _text(moment: datetime | None) -> str | None:
+    """Times are stored in UTC, so that their order is the order of their text."""
+    return None if moment is None else moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _row(values: tuple[Any, ...]) -> Row:
+    row, partition, reference, model_id, quality, enrolled_at, taken_at, delete_after = values
+    return Row(
+        row,
+        partition,
+        reference,
+        model_id,
+        quality,
+        datetime.fromisoformat(enrolled_at),
+        taken_at and datetime.fromisoformat(taken_at),
+        delete_after and datetime.fromisoformat(delete_after),
+    )

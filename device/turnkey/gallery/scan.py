@@ -1,0 +1,209 @@
+"""The exhaustive scan: every template of a partition as int8, compared block by block with SIMD dot products.
+
+Rules kept here:
+1. Every row is compared with every probe. The scan only decides which rows are worth opening for an exact score; it
+   never decides a score.
+2. The error of int8 is bounded, not assumed: a row x is stored as s*r (r int8, s its own scale) and the norm of what
+   that leaves out is kept, likewise for the probe q. By Cauchy-Schwarz the exact score differs from the scanned one by
+   at most |q - q'|*|x| + |q'|*|x - x'|. Whoever re-scores until that bound rules the rest out has the exact best.
+3. Templates in int8 are templates: they live in `SecretMemory`, in blocks, so that growth copies nothing and needs no
+   second copy of everything. A removed row is overwritten in place.
+
+What was measured and left out: scanning a prefix of principal dimensions first and pruning by the bound of the rest.
+The kernel's time is per row, not per byte (`turnkeyctl bench gallery` prints 64 of 128 dimensions beside the scan).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numkong
+import numpy as np
+from numpy.typing import NDArray
+
+from turnkey.gallery.memory import SecretMemory
+from turnkey.gallery.rows import TEMPLATE_DIMENSIONS
+
+BLOCK_ROWS = 1 << 15
+"""Rows in a block: 4 MiB of int8, two huge pages; its scores stay in the core's own cache."""
+
+_NORM_SLACK = 1e-3
+"""A stored template's norm is 1 to within this (the store refuses others)."""
+_ROUNDING = 1e-5
+"""More than float32 and float64 arithmetic on 128 terms below 1 can add up to."""
+_LARGEST = 127
+_SCRATCH_ROWS = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Shortlist:
+    """The rows that scanned best.
+
+    Attributes:
+        rows: (m,) int64, best first.
+        scores: (m,) float64, their scanned scores, falling.
+        floor: no row outside the list scanned above this; -inf where the list holds all.
+        error: an exact score differs from the scanned one by at most this.
+    """
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    floor: float
+    error: float
+
+
+class Block:
+    """Up to `BLOCK_ROWS` rows: int8 templates, scales, row numbers. A removed row has scale zero."""
+
+    BYTES = BLOCK_ROWS * (TEMPLATE_DIMENSIONS + 4 + 8)
+
+    def __init__(self) -> None:
+        self.memory = SecretMemory(self.BYTES)
+        self.used = 0
+        self.templates = self.memory.array(np.int8, (BLOCK_ROWS, TEMPLATE_DIMENSIONS))
+        self.scales = self.memory.array(np.float32, (BLOCK_ROWS,), BLOCK_ROWS * TEMPLATE_DIMENSIONS)
+        self.rows = self.memory.array(np.int64, (BLOCK_ROWS,), BLOCK_ROWS * (TEMPLATE_DIMENSIONS + 4))
+
+    def wipe(self) -> None:
+        """Overwrite and unmap."""
+        del self.templates, self.scales, self.rows
+        self.memory.wipe()
+
+
+class ScanMatrix:
+    """A partition's templates for scanning. Rows are added in rising order of their numbers."""
+
+    def __init__(self) -> None:
+        self.blocks: list[Block] = []
+        self.residual = 0.0
+        self._live = 0
+        self._added = 0
+        # Dot products of int8 stay below 2^24, so that float32 holds them exactly.
+        self._scores: NDArray[np.float32] = np.empty((1, BLOCK_ROWS), dtype=np.float32)
+        self._scratch = SecretMemory(2 * 4 * TEMPLATE_DIMENSIONS * _SCRATCH_ROWS)
+        shape = (_SCRATCH_ROWS, TEMPLATE_DIMENSIONS)
+        self._levels = self._scratch.array(np.float32, shape)
+        self._rest = self._scratch.array(np.float32, shape, 4 * TEMPLATE_DIMENSIONS * _SCRATCH_ROWS)
+
+    def __len__(self) -> int:
+        return self._live
+
+    @property
+    def newest(self) -> int:
+        """The highest row number that was ever added; 0 where there is none."""
+        return int(self.blocks[-1].rows[self.blocks[-1].used - 1]) if self.blocks else 0
+
+    def numbers(self) -> NDArray[np.int64]:
+        """Row numbers of what it holds, rising."""
+        return np.concatenate([np.empty(0, np.int64)] + [b.rows[: b.used][b.scales[: b.used] > 0] for b in self.blocks])
+
+    def add(self, rows: Sequence[int], templates: NDArray[np.float32]) -> None:
+        """Add templates ((m, 128) float32, unit norm) under rising row numbers, above all before them."""
+        done = 0
+        while done < len(rows):
+            if not self.blocks or self.blocks[-1].used == BLOCK_ROWS:
+                self.blocks.append(Block())
+            room = min(BLOCK_ROWS - self.blocks[-1].used, _SCRATCH_ROWS, len(rows) - done)
+            if rows[done] <= self.newest:
+                raise ValueError(f"row {rows[done]} comes after row {self.newest}")
+            self._append(self.blocks[-1], rows[done : done + room], templates[done : done + room])
+            done += room
+
+    def _append(self, block: Block, rows: Sequence[int], templates: NDArray[np.float32]) -> None:
+        count, levels, rest = len(rows), self._levels[: len(rows)], self._rest[: len(rows)]
+        at = slice(block.used, block.used + count)
+        scales = np.maximum(templates.max(axis=1), -templates.min(axis=1)) / np.float32(_LARGEST)
+        np.divide(templates, scales[:, None], out=levels)
+        np.rint(levels, out=levels)
+        np.copyto(block.templates[at], levels, casting="unsafe")
+        np.multiply(levels, scales[:, None], out=levels)
+        np.subtract(templates, levels, out=rest)
+        self.residual = max(self.residual, float(np.sqrt(np.einsum("ij,ij->i", rest, rest).max())))
+        block.scales[at] = scales
+        block.rows[at] = rows
+        block.used += count
+        self._live += count
+        self._added += count
+
+    def adopt(self, block: Block, residual: float) -> None:
+        """Take over a filled block, from a snapshot."""
+        self.blocks.append(block)
+        self.residual = max(self.residual, residual)
+        self._live += int(np.count_nonzero(block.scales[: block.used]))
+        self._added += block.used
+
+    def remove(self, row: int) -> bool:
+        """Overwrite a row; False where there is none."""
+        for block in self.blocks:
+            if block.used and row <= block.rows[block.used - 1]:
+                at = int(np.searchsorted(block.rows[: block.used], row))
+                if block.rows[at] != row or not block.scales[at]:
+                    return False
+                block.templates[at] = 0
+                block.scales[at] = 0
+                self._live -= 1
+                return True
+        return False
+
+    def shortlist(self, probe: NDArray[np.float64], wanted: int, newer_than: int = 0) -> Shortlist:
+        """Compare a probe ((128,) float64, unit norm) with every row; list at least the best `wanted`.
+
+        Args:
+            newer_than: only rows with a higher number: what a graph built earlier does not hold.
+        """
+        levels, scale, left_out = quantised(probe)
+        rows: list[NDArray[np.int64]] = []
+        scores: list[NDArray[np.float32]] = []
+        floor, listed = np.float32(-np.inf), 0
+        for block, scanned in self._scanned(levels, newer_than):
+            above = np.flatnonzero(scanned > floor)
+            if above.size > 4 * wanted:
+                floor = np.partition(scanned[above], -wanted)[-wanted]
+                above = np.flatnonzero(scanned >= floor)
+            rows.append(block.rows[above])
+            scores.append(scanned[above])
+            listed += above.size
+            if listed > 4 * wanted:
+                all_rows, all_scores = np.concatenate(rows), np.concatenate(scores)
+                floor = max(floor, np.partition(all_scores, -wanted)[-wanted])
+                keep = all_scores >= floor
+                rows, scores = [all_rows[keep]], [all_scores[keep]]
+                listed = int(np.count_nonzero(keep))
+        if not rows:
+            return Shortlist(np.empty(0, np.int64), np.empty(0, np.float64), -np.inf, 0.0)
+        all_rows, all_scores = np.concatenate(rows), np.concatenate(scores)
+        order = np.lexsort((all_rows, -all_scores))
+        error = self._error(left_out, float(scale * np.linalg.norm(levels)))
+        return Shortlist(all_rows[order], all_scores[order] * np.float64(scale), float(floor) * scale, error)
+
+    def _scanned(self, levels: NDArray[np.int8], newer_than: int) -> Iterator[tuple[Block, NDArray[np.float32]]]:
+        """Each block and its rows' scores in units of the probe's scale, removed rows at -inf."""
+        for block in self.blocks:
+            used = block.used
+            if block.rows[used - 1] <= newer_than:
+                continue
+            numkong.cdist(levels, block.templates[:used], "dot", out=self._scores[:, :used])
+            scanned = self._scores[0, :used]
+            np.multiply(scanned, block.scales[:used], out=scanned)
+            if newer_than or self._live < self._added:
+                scanned[(block.scales[:used] == 0) | (block.rows[:used] <= newer_than)] = -np.inf
+            yield block, scanned
+
+    def _error(self, left_out: float, probe_norm: float) -> float:
+        return left_out * (1 + _NORM_SLACK) + probe_norm * self.residual + _ROUNDING
+
+    def wipe(self) -> None:
+        """Overwrite and unmap everything."""
+        while self.blocks:
+            self.blocks.pop().wipe()
+        self._live = self._added = 0
+        self._levels = self._rest = np.empty((0, 0), np.float32)
+        self._scratch.wipe()
+
+
+def quantised(probe: NDArray[np.float64]) -> tuple[NDArray[np.int8], float, float]:
+    """A probe as (1, 128) int8 and its scale, and the norm of what that leaves out."""
+    scale = float(np.abs(probe).max()) / _LARGEST
+    levels = np.rint(probe / scale)
+    return levels.astype(np.int8)[None], scale, float(np.linalg.norm(probe - levels * scale))
