@@ -101,6 +101,16 @@ def test_missing_settings_missing_keys_and_unwritable_state_are_named(pilot: Pil
     assert "32 bytes" in short.stderr
 
 
+def test_a_missing_camera_refuses_the_booking_and_nothing_else(pilot: Pilot) -> None:
+    released(pilot)
+    pilot.pictures.rmdir()
+    refused = turnkey(pilot, "book", "B-1")
+    assert refused.exit_code == 1
+    assert "folder-unreadable" in refused.stderr
+    assert turnkey(pilot, "key", "open").exit_code == 0
+    assert json.loads(turnkey(pilot, "status", "--json").stdout)["interlock"]["state"] == "MORATORIUM"
+
+
 def test_every_command_explains_itself(pilot: Pilot) -> None:
     shown = turnkey(pilot, "--help")
     assert shown.exit_code == 0

@@ -22,7 +22,7 @@ from typing import Self
 
 from turnkey import __version__
 from turnkey.booth import Booth
-from turnkey.capture.camera import Camera
+from turnkey.capture.camera import AbsentCamera, Camera, CameraError
 from turnkey.capture.folder import FolderCamera
 from turnkey.database import StorageError
 from turnkey.envelope import KeyFileError, SigningKey
@@ -74,6 +74,14 @@ def calibration_groups(calibration: Calibration) -> tuple[Group, ...]:
         Group(group.group, tuple(OperatingPoint(row.threshold, row.fmr_upper95) for row in group.rows))
         for group in calibration.groups
     )
+
+
+def new_camera(settings: Settings) -> Camera:
+    """The camera that the settings name; one that only says why where it cannot be opened."""
+    try:
+        return FolderCamera(settings.camera.folder, repeat=settings.camera.repeat)
+    except CameraError as error:
+        return AbsentCamera(error)
 
 
 def new_switch(settings: Settings) -> Switch:
@@ -153,7 +161,7 @@ class Device:
             ledger_epoch=self._ledger_epoch(),
         )
         parts.callback(self.interlock.close)
-        picture_source = camera or FolderCamera(settings.camera.folder, repeat=settings.camera.repeat)
+        picture_source = camera or new_camera(settings)
         parts.callback(picture_source.close)
         self.booth = Booth(
             gate=self.interlock,

@@ -58,3 +58,18 @@ class Camera(Protocol):
     def close(self) -> None:
         """Release the device. Safe to call twice."""
         ...
+
+
+class AbsentCamera:
+    """Stands where a camera could not be opened: captures say why; orders and expungements work all the same."""
+
+    def __init__(self, error: CameraError) -> None:
+        self._error = error
+
+    def capture(self, permit: Permit) -> Frame:
+        """Raises: Stopped, or the CameraError that opening the camera raised."""
+        permit.check()
+        raise self._error
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -8,7 +8,7 @@ run. It exits 0 only where all of that was seen.
 from __future__ import annotations
 
 import argparse
-import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -57,8 +57,10 @@ def _keep(pilot: Pilot, broker: Broker, console: Console) -> None:
     """Leave broker, uplink and lead desk running, and say how to go on in another terminal."""
     config = f"--config {pilot.settings_file}"
     keys = pilot.write_keys("release")
-    shutil.rmtree(pilot.pictures)
-    console.print(f"""
+    for picture in pilot.pictures.iterdir():
+        picture.unlink()
+    console.print(
+        f"""
 [bold]Running until Ctrl-C.[/] The device is stopped, and the key is yours. In another terminal, for example:
 
   .venv/bin/turnkey {config} status
@@ -70,7 +72,12 @@ def _keep(pilot: Pilot, broker: Broker, console: Console) -> None:
   .venv/bin/turnkey {config} book B-4001 --pictures tests/faces/ardern
   .venv/bin/turnkey {config} key open
 
-Leads appear here.""")
+Leads appear here.""",
+        soft_wrap=True,
+    )
+    # Told to end in any of the usual ways, also where a shell started this in the background: the broker ends with it.
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
     site, stop = pilot.site, threading.Event()
     settings = pilot.settings()
     with (
