@@ -42,6 +42,9 @@ DeviceId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$"
 Reference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,39}$")]
 """A booking or case number: opaque here, resolved only in the agency's records system."""
 
+LeadNumber = Annotated[int, Field(ge=1, le=2**53 - 1)]
+"""A lead's place among its device's; the bound is what every JSON reader keeps exact (RFC 7493, 2.2)."""
+
 ReasonCode = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,47}$")]
 AttemptId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 """128 random bits that tie a capture to its search, its lead and its enrolment."""
@@ -107,7 +110,7 @@ class Lead(Record):
 
     lead_id: AttemptId
     device_id: DeviceId
-    sequence: Annotated[int, Field(ge=1)]
+    sequence: LeadNumber
     attempt_id: AttemptId
     issued_at: Utc
     booking_number: Reference
@@ -182,7 +185,7 @@ class LeadSigned(Record):
     kind: Literal["lead"] = "lead"
     attempt_id: AttemptId
     lead_id: AttemptId
-    sequence: Annotated[int, Field(ge=1)]
+    sequence: LeadNumber
     envelope_digest: Sha256
 
 

@@ -32,6 +32,8 @@ __all__ = ["Uplink", "UplinkSettings"]
 
 _PACKET_OVERHEAD_BYTES: Final = 1024  # topic and properties of our own publications are far below this
 _LAST_ACKS_S: Final = 1.0  # how long a stop waits for PUBACKs that are on their way
+_RECORD_ROWS: Final = 1000  # a commit costs an fsync however many rows it marks,
+_RECORD_S: Final = 0.25  # and a PUBACK that is written down this late costs, at worst, a duplicate
 
 
 class Uplink:
@@ -118,34 +120,28 @@ class Uplink:
             if over():
                 return None
         window, since_s, ending_s = connection.window, self._now_s(), None
+        disk = _Disk(self._outbox, self._settings.settle_s)
         while connection.failure is None:
-            self._record(window)
+            self._delivered += disk.take(window, self._now_s())
             if window.ever_delivered or self._now_s() - since_s > self._settings.backoff.most_s:
                 self._failures = 0  # not before: a broker that accepts and then drops us must not be hammered
             if window.overdue(self._now_s(), self._settings.ack_timeout_s):
+                disk.write(self._now_s())
                 return Status(State.OFFLINE, "ack-timeout", "the broker stopped acknowledging")
             window.tend(self._now_s(), self._chance())
             self._show_window(window)
             if over():
                 ending_s = self._now_s() if ending_s is None else ending_s
                 if not window.in_flight or self._now_s() - ending_s > _LAST_ACKS_S:
+                    disk.write(self._now_s())
                     return None
             else:
                 self._send(connection, window)
             connection.turn(self._settings.poll_s)
-        self._record(window)
+        self._delivered += disk.take(window, self._now_s())
+        disk.write(self._now_s())
         # mosquitto 2.0.11 closes the connection right behind a PUBACK that says no; the no is the better name.
         return connection.failure if window.held is None else _held(window.held)
-
-    def _record(self, window: Window) -> None:
-        """Bring the disk up to what the PUBACKs said."""
-        acknowledged = window.take_acknowledged()
-        if acknowledged and self._settings.settle_s > 0:
-            self._outbox.acknowledge(acknowledged)
-        self._delivered += len(acknowledged)
-        settled = window.take_settled(self._now_s())
-        if settled:
-            self._outbox.done(settled)
 
     def _show_window(self, window: Window) -> None:
         if window.held is None:
@@ -175,3 +171,39 @@ class Uplink:
 
 def _held(held: Held) -> Status:
     return Status(State.HELD, held.reason, f"message {held.sequence} of the outbox is not taken: {held.reason}")
+
+
+class _Disk:
+    """Brings the outbox up to what the PUBACKs said, many rows to a commit. Rows not yet written go again."""
+
+    def __init__(self, outbox: Outbox, settle_s: float) -> None:
+        self._outbox = outbox
+        self._settles = settle_s > 0
+        self._acknowledged: list[int] = []
+        self._settled: list[int] = []
+        self._written_s = float("-inf")
+
+    def take(self, window: Window, now_s: float) -> int:
+        """Take what is new, and write it where enough has come together, is old enough, or nothing is on its way.
+
+        Returns how many PUBACKs were new.
+        """
+        new = window.take_acknowledged()
+        self._acknowledged += new if self._settles else []
+        self._settled += window.take_settled(now_s)
+        rows = len(self._acknowledged) + len(self._settled)
+        if rows and (rows >= _RECORD_ROWS or not window.in_flight or now_s - self._written_s >= _RECORD_S):
+            self.write(now_s)
+        return len(new)
+
+    def write(self, now_s: float) -> None:
+        """Write what has come together.
+
+        Raises:
+            StorageError: nothing was written.
+        """
+        if self._acknowledged:
+            self._outbox.acknowledge(self._acknowledged)
+        if self._settled:
+            self._outbox.done(self._settled)
+        self._acknowledged, self._settled, self._written_s = [], [], now_s

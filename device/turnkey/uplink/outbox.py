@@ -27,7 +27,7 @@ from typing import Final
 
 from turnkey.database import Database, Format, StorageError, StorageFull
 
-_FORMAT: Final = Format(
+FORMAT: Final = Format(
     name="outbox",
     application_id=0x544B4F42,  # "TKOB"
     version=1,
@@ -102,7 +102,7 @@ class Outbox:
     def __init__(self, path: Path, limits: OutboxLimits | None = None) -> None:
         self.path = path
         self.limits = limits or OutboxLimits()
-        self._db = Database(path, _FORMAT)
+        self._db = Database(path, FORMAT)
 
     def __enter__(self) -> Outbox:
         return self

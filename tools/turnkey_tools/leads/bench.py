@@ -20,10 +20,11 @@ from typing import Annotated
 
 import typer
 
+from turnkey.database import Database
 from turnkey.envelope import SigningKey, sign
 from turnkey.leads.records import PAYLOAD_TYPE_LEAD, Lead, LeadCandidate, canonical
 from turnkey.uplink.mqtt import Uplink, UplinkSettings
-from turnkey.uplink.outbox import Outbox
+from turnkey.uplink.outbox import FORMAT, Outbox
 from turnkey.uplink.topics import Kind, Topic
 from turnkey_tools.broker import Broker
 from turnkey_tools.broker import Kind as BrokerKind
@@ -34,6 +35,7 @@ from turnkey_tools.leads.subscription import Subscription
 from turnkey_tools.provision import Site, provision_site
 
 _DEVICE = "bench-1"
+_TIMED_PUTS = 1_000
 _DESK_LEADS = 5_000
 _CHILD = "import sys; from turnkey_tools.leads.bench import drain; drain(*sys.argv[1:])"
 
@@ -90,16 +92,24 @@ def drain(folder: str, port: str, messages: str) -> None:
 
 
 def _fill(path: Path, site: Site, messages: int) -> float:
+    """Put some one by one, timed; the rest in one transaction, since waiting for 50,000 fsyncs measures no drain."""
     key = SigningKey.from_pem(site.device(_DEVICE).signing_key.read_bytes())
     topic = str(Topic(_DEVICE, Kind.LEAD))
-    seconds = 0.0
+    timed, seconds = min(messages, _TIMED_PUTS), 0.0
     with Outbox(path) as outbox:
-        for sequence in range(1, messages + 1):
+        for sequence in range(1, timed + 1):
             envelope = sign(PAYLOAD_TYPE_LEAD, canonical(_lead(sequence)), key)
             begin_s = time.monotonic()
             outbox.put(topic, envelope, f"{sequence:032x}")
             seconds += time.monotonic() - begin_s
-    return messages / seconds
+    rows = Database(path, FORMAT)
+    with rows.transaction():
+        for sequence in range(timed + 1, messages + 1):
+            envelope = sign(PAYLOAD_TYPE_LEAD, canonical(_lead(sequence)), key)
+            statement = "INSERT INTO message (message_id, topic, payload) VALUES (?, ?, ?)"
+            rows.execute(statement, f"{sequence:032x}", topic, envelope)
+    rows.close()
+    return timed / seconds
 
 
 def _receive(desk: Subscription, leads: int) -> float:

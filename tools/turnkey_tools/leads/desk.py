@@ -21,16 +21,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Protocol
 
 from pydantic import ValidationError
 
 from turnkey.envelope import MAX_ENVELOPE_BYTES, EnvelopeError, PublicKey, verify
 from turnkey.leads.records import PAYLOAD_TYPE_LEAD, Lead
 from turnkey.uplink.topics import Kind, parse
-
-MAX_SEQUENCE: Final = 2**53 - 1
-"""The largest integer that every JSON reader keeps exact (RFC 7493, 2.2); SQLite's ends a little later."""
 
 
 class Reason(StrEnum):
@@ -125,8 +122,6 @@ def judge(topic: str, payload: bytes, keys: Mapping[str, PublicKey], memory: Mem
         lead = Lead.model_validate_json(verified.payload)
     except ValidationError as error:
         return Refused(Reason.NOT_A_LEAD, _first_fault(error), topic)
-    if lead.sequence > MAX_SEQUENCE:
-        return Refused(Reason.NOT_A_LEAD, f"sequence: larger than {MAX_SEQUENCE}", topic)
     if lead.device_id != place.device_id:
         return Refused(Reason.WRONG_DEVICE, f"the lead says {lead.device_id}, the topic {place.device_id}", topic)
     digest = hashlib.sha256(verified.payload).hexdigest()

@@ -9,6 +9,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -85,42 +86,48 @@ class Store:
         """How many leads were accepted."""
         return int(self._db.rows("SELECT count(*) FROM lead")[0][0])
 
-    def keep(self, verdict: Verdict) -> None:
-        """Write a verdict down; on disk when this returns.
+    def transaction(self) -> AbstractContextManager[None]:
+        """All that is written inside is on disk afterwards, or none of it where anything was raised.
 
         Raises:
-            StorageError: it could not be written. Do not acknowledge the message.
+            StorageError: it could not be written. Do not acknowledge the messages.
         """
+        return self._db.transaction()
+
+    def keep(self, verdict: Verdict) -> None:
+        """Write a verdict down; on disk when this returns. Raises: see `transaction`."""
+        with self.transaction():
+            self.write(verdict)
+
+    def write(self, verdict: Verdict) -> None:
+        """Write a verdict down, inside `transaction`."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        if isinstance(verdict, Refused):
-            if verdict.reason is not Reason.DUPLICATE:
-                self._keep_refusal(verdict, now)
-            return
-        self._keep_lead(verdict, now)
+        if isinstance(verdict, Accepted):
+            self._write_lead(verdict, now)
+        elif verdict.reason is not Reason.DUPLICATE:
+            self._write_refusal(verdict, now)
 
-    def _keep_lead(self, accepted: Accepted, now: str) -> None:
+    def _write_lead(self, accepted: Accepted, now: str) -> None:
         lead = accepted.lead
-        with self._db.transaction():
-            self._db.execute(
-                "INSERT INTO lead VALUES (?, ?, ?, ?, ?, ?)",
-                lead.device_id,
-                lead.sequence,
-                lead.lead_id,
-                accepted.digest,
-                now,
-                accepted.envelope,
-            )
+        self._db.execute(
+            "INSERT INTO lead VALUES (?, ?, ?, ?, ?, ?)",
+            lead.device_id,
+            lead.sequence,
+            lead.lead_id,
+            accepted.digest,
+            now,
+            accepted.envelope,
+        )
 
-    def _keep_refusal(self, refused: Refused, now: str) -> None:
-        with self._db.transaction():
-            self._db.execute(
-                "INSERT INTO refusal (received_at, topic, reason, detail) VALUES (?, ?, ?, ?)",
-                now,
-                _storable(refused.topic[:_MAX_TOPIC]),
-                refused.reason,
-                _storable(refused.detail),
-            )
-            self._db.execute("DELETE FROM refusal WHERE id <= (SELECT max(id) FROM refusal) - ?", MAX_REFUSALS)
+    def _write_refusal(self, refused: Refused, now: str) -> None:
+        self._db.execute(
+            "INSERT INTO refusal (received_at, topic, reason, detail) VALUES (?, ?, ?, ?)",
+            now,
+            _storable(refused.topic[:_MAX_TOPIC]),
+            refused.reason,
+            _storable(refused.detail),
+        )
+        self._db.execute("DELETE FROM refusal WHERE id <= (SELECT max(id) FROM refusal) - ?", MAX_REFUSALS)
 
     def refusals(self) -> list[tuple[str, str]]:
         """Reason and detail of the refusals on the trail, oldest first."""
