@@ -152,6 +152,9 @@ def run_booth(root: Path) -> None:
             permit = _permit(gate)
             threading.Thread(target=mourn, args=(permit,), daemon=True).start()
             say(permit=True)
+        elif word == "ready":
+            _permit(gate)
+            say(done=True)
         elif word == "case":
             say(done=isinstance(cases.enrol_case(argument), CaseEnrolled))
         elif word == "book":
@@ -177,6 +180,7 @@ class _Driver:
     def run(self, stops: int, tick: Callable[[int], None]) -> Stops:
         """Measure."""
         self._release()
+        self._ask_booth("ready")
         for case, _ in CASES:
             if not self._ask_booth(f"case {case}")["done"]:
                 raise BenchError(f"the case {case} could not be enrolled")
