@@ -5,9 +5,9 @@ networks were trained with): the pixel (0, 0) covers -0.5 to 0.5.
 
 Rules kept here:
 1. Nothing is clamped before it is mapped: what lies outside the photograph is black (as is an output pixel that the
-   photograph covers in part), and coordinates stay exact to a third of an output pixel at the far edge, better
+   photograph covers in part), and coordinates stay exact to half an output pixel at the far edge, better
    elsewhere.
-2. A 12 MP frame is never resampled whole: rows and columns are skipped first, down to no less than three samples for
+2. A 12 MP frame is never resampled whole: rows and columns are skipped first, down to no less than two samples for
    each output pixel, and only those are averaged.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-_SAMPLES_PER_PIXEL = 3
+_SAMPLES_PER_PIXEL = 2
 
 
 @dataclass(frozen=True)
