@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 refused, with the reason; 2 the device cannot start, or th
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,9 @@ from turnkey.capture.camera import CameraError
 from turnkey.capture.folder import FolderCamera
 from turnkey.database import StorageError
 from turnkey.device import Device, DeviceBusy, DeviceError, simulated_switch_file, uplink_settings
-from turnkey.interlock.orders import OrderAccepted
+from turnkey.interlock.authority import AuthorityError
+from turnkey.interlock.orders import OrderAccepted, OrderRefused
+from turnkey.interlock.process import run_interlock
 from turnkey.interlock.switch import SimulatedSwitch
 from turnkey.leads.policy import PolicyRefusal
 from turnkey.leads.records import Partition
@@ -37,6 +40,10 @@ key = typer.Typer(no_args_is_help=True, help="Turn the key of a SIMULATED device
 order = typer.Typer(no_args_is_help=True, help="Signed orders: what to sign, and applying what was signed.")
 app.add_typer(key, name="key")
 app.add_typer(order, name="order")
+authority = typer.Typer(no_args_is_help=True, help="Who may sign what on this device.")
+run = typer.Typer(no_args_is_help=True, help="The processes of a device whose rooms are apart; systemd starts them.")
+app.add_typer(authority, name="authority")
+app.add_typer(run, name="run")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object, for machines.")]
 PicturesOption = Annotated[
@@ -201,6 +208,28 @@ def order_apply(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False
     if not isinstance(outcome, OrderAccepted):
         _fail(f"refused ({outcome.reason}): {outcome.message}")
     typer.echo(f"accepted, signed by {', '.join(outcome.signers)}; recognition is now {state}")
+
+
+@authority.command("follow")
+def authority_follow(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)]) -> None:
+    """Replace the authority by its successor, which the present root and its own have signed."""
+    with _device() as device:
+        outcome = device.follow_authority(file.read_bytes())
+    if isinstance(outcome, OrderRefused):
+        _fail(f"refused ({outcome.reason}): {outcome.message}")
+    typer.echo(f"accepted; this device follows version {outcome.version} of its authority")
+
+
+@run.command("interlock")
+def run_interlock_process() -> None:
+    """Watch the key and give out leases, as the unit turnkey-interlock does. Needs the notary's process."""
+    settings, stop = _settings(), threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        run_interlock(settings, stop)
+    except (AuthorityError, OSError) as error:
+        _fail(f"the interlock cannot start, so nothing runs: {error}", 2)
 
 
 def _say(outcome: Recorded | CaseEnrolled | Refusal, as_json: bool) -> None:

@@ -28,12 +28,14 @@ from turnkey.database import StorageError
 from turnkey.envelope import KeyFileError, SigningKey
 from turnkey.gallery.gallery import Gallery
 from turnkey.gallery.store import KEY_BYTES
-from turnkey.interlock.authority import Authority, AuthorityError, first_authority
+from turnkey.interlock.adapters import open_switch
+from turnkey.interlock.authority import AuthorityError
+from turnkey.interlock.authority_folder import AuthorityFolder
 from turnkey.interlock.interlock import Interlock, InterlockStatus, Transition
 from turnkey.interlock.latch import Latch
 from turnkey.interlock.machine import State
-from turnkey.interlock.orders import OrderAccepted, OrderRefused
-from turnkey.interlock.switch import SimulatedSwitch, Switch
+from turnkey.interlock.orders import AuthorityFollowed, OrderAccepted, OrderRefused
+from turnkey.interlock.switch import Switch
 from turnkey.leads.decision import Group, OperatingPoint
 from turnkey.leads.policy import PolicyReason, PolicyRefusal, SignedPolicy, read_policy
 from turnkey.leads.records import Boot, LedgerEntry, OrderSeen, SwitchChanged
@@ -85,14 +87,8 @@ def new_camera(settings: Settings) -> Camera:
 
 
 def new_switch(settings: Settings) -> Switch:
-    """The switch that the settings name.
-
-    Raises:
-        DeviceError: an adapter that is not built into this device.
-    """
-    if settings.interlock.adapter == "simulated":
-        return SimulatedSwitch(simulated_switch_file(settings))
-    raise DeviceError(f"interlock.adapter = {settings.interlock.adapter!r} is not available in this process")
+    """The switch that the settings name."""
+    return open_switch(settings.interlock, simulated_switch_file(settings))
 
 
 def simulated_switch_file(settings: Settings) -> Path:
@@ -130,7 +126,9 @@ class Device:
         parts.callback(os.close, _hold(settings.state / "in-use"))
         manifest = read_manifest(settings.models)
         analyzer = Analyzer.load(settings.models, threads=settings.threads)
-        self._authority: Authority = first_authority(settings.authority.read_bytes())
+        successors = settings.state / "authorities"
+        successors.mkdir(mode=0o700, exist_ok=True)
+        self._authorities = AuthorityFolder(settings.authority.read_bytes(), successors)
         self.outbox = Outbox(settings.state / "outbox.db")
         parts.callback(self.outbox.close)
         self.journal = Journal(settings.state / "ledger.db")
@@ -152,7 +150,7 @@ class Device:
             switch or new_switch(settings),
             Latch(settings.state / "latch"),
             device_id=settings.device_id,
-            authority=self._authority,
+            authority=self._authorities,
             settings=settings.interlock,
             monotonic_ns=self._clocks.monotonic_ns,
             utc_now=self._clocks.utc_now,
@@ -223,6 +221,18 @@ class Device:
         )
         return outcome
 
+    def follow_authority(self, envelope: bytes) -> AuthorityFollowed | OrderRefused:
+        """Replace the authority by its successor; followed or refused, it is on the ledger."""
+        outcome = self.interlock.follow(envelope)
+        self.notary.record(
+            OrderSeen(
+                accepted=isinstance(outcome, AuthorityFollowed),
+                reason="authority-followed" if isinstance(outcome, AuthorityFollowed) else outcome.reason,
+                order_digest=hashlib.sha256(envelope).hexdigest(),
+            )
+        )
+        return outcome
+
     def policy(self) -> SignedPolicy | PolicyRefusal:
         """The policy in force: signed by a role that the authority lets sign policies. Read anew each time."""
         try:
@@ -232,7 +242,7 @@ class Device:
         outcome: SignedPolicy | PolicyRefusal = PolicyRefusal(
             PolicyReason.NOT_SIGNED, "the authority lets nobody sign a policy"
         )
-        for role in self._authority.roles.values():
+        for role in self._authorities.current.roles.values():
             if "policy" not in role.may:
                 continue
             outcome = read_policy(

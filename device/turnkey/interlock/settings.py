@@ -57,6 +57,7 @@ class SocketSettings(BaseModel):
         booth_user: gets leases with the gallery key.
         notary_user: gets leases without it.
         operator_user: may ask for the status, and apply orders.
+        notary: the notary's socket, where transitions are witnessed.
         markers: directory in which `running` or `stopped` exists, for systemd's path units.
     """
 
@@ -66,6 +67,7 @@ class SocketSettings(BaseModel):
     booth_user: str = "turnkey-booth"
     notary_user: str = "turnkey-notary"
     operator_user: str = "root"
+    notary: Path = Path("/run/turnkey-notary/socket")
     markers: Path = Path("/run/turnkey-interlock")
 
 
