@@ -18,8 +18,9 @@ from turnkey_tools.pilot import Pilot, provision_pilot
 
 @pytest.fixture
 def pilot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pilot:
-    """A provisioned pilot whose key is debounced in a tenth of a second."""
+    """A provisioned pilot whose key is debounced in a tenth of a second, and which publishes leads only."""
     monkeypatch.setenv("TURNKEY_INTERLOCK__CLOSING_STABLE_MS", "100")
+    monkeypatch.setenv("TURNKEY_ATTESTATION__PUBLISH", "false")  # so that what waits in an outbox is leads only
     return provision_pilot(tmp_path / "pilot", MODELS)
 
 

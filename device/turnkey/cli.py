@@ -103,7 +103,7 @@ def status(as_json: JsonOption = False) -> None:
             "policy": refusal.reason if refusal else "in force",
             "ledger_entries": device.journal.size,
             "ledger_root": device.journal.root().hex(),
-            "leads_waiting": device.outbox.depth() + len(device.journal.waiting()),
+            "leads_waiting": device.leads_waiting(),
             "model": device.model_id,
         }
     if as_json:

@@ -38,7 +38,8 @@ from turnkey.interlock.orders import AuthorityFollowed, OrderAccepted, OrderRefu
 from turnkey.interlock.switch import Switch
 from turnkey.leads.decision import Group, OperatingPoint
 from turnkey.leads.policy import PolicyReason, PolicyRefusal, SignedPolicy, read_policy
-from turnkey.leads.records import Boot, LedgerEntry, OrderSeen, SwitchChanged
+from turnkey.leads.records import Boot, Heartbeat, LedgerEntry, OrderSeen, SwitchChanged
+from turnkey.notary.heartbeat import Heart
 from turnkey.notary.journal import Journal
 from turnkey.notary.notary import Clocks, Notary
 from turnkey.settings import Settings
@@ -111,6 +112,7 @@ class Device:
     def __init__(self, settings: Settings, *, camera: Camera | None = None, switch: Switch | None = None) -> None:
         self.settings = settings
         self._clocks = system_clocks()
+        self._began_ns = self._clocks.monotonic_ns()
         self._uplink_stop = threading.Event()
         self._uplink_thread: threading.Thread | None = None
         with ExitStack() as parts:
@@ -140,6 +142,7 @@ class Device:
             lambda message_id, envelope: _put(self.outbox, topic, envelope, message_id),
             device_id=settings.device_id,
             clocks=self._clocks,
+            attestations=self._put_attestation if settings.attestation.publish else None,
         )
         models = {entry.id: entry.sha256 for entry in (manifest.detector, manifest.embedder)}
         self.notary.record(Boot(software=__version__, models=models))
@@ -174,9 +177,12 @@ class Device:
             halt=self.interlock.halt,
         )
         self.uplink = Uplink(self.outbox, uplink_settings(settings))
+        self.heart = Heart(self.notary, self._heartbeat, self.interlock.halt, settings.attestation.heartbeat_s)
+        parts.callback(self.heart.close)
 
     def __enter__(self) -> Self:
         self.interlock.start()
+        self.heart.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -270,6 +276,30 @@ class Device:
                 epoch=transition.epoch,
             )
         )
+
+    def leads_waiting(self) -> int:
+        """Signed leads that the broker has not taken yet."""
+        topic = str(Topic(self.settings.device_id, Kind.LEAD))
+        return self.outbox.depth(topic) + len(self.journal.waiting())
+
+    def _heartbeat(self) -> Heartbeat:
+        now, policy = self.interlock.status(), self.policy()
+        return Heartbeat(
+            software=__version__,
+            state=now.state.value,
+            reason=now.reason,
+            epoch=now.epoch,
+            channel_a=now.channel_a,
+            channel_b=now.channel_b,
+            relay_closed=now.relay_closed,
+            policy=policy.reason if isinstance(policy, PolicyRefusal) else "in-force",
+            leads_waiting=self.leads_waiting(),
+            uptime_s=(self._clocks.monotonic_ns() - self._began_ns) // 10**9,
+        )
+
+    def _put_attestation(self, message_id: str, envelope: bytes) -> None:
+        if self.outbox.depth() < self.settings.attestation.most_waiting:
+            self.outbox.put(str(Topic(self.settings.device_id, Kind.ATTESTATION)), envelope, message_id)
 
     def _ledger_epoch(self) -> int:
         newest = self.journal.last("switch")

@@ -67,6 +67,21 @@ class BrokerSettings(_Section):
     settle_s: Annotated[float, Field(ge=0, le=600)] = 15.0
 
 
+class AttestationSettings(_Section):
+    """What the device says of itself: boots, changes of state, heartbeats. It is always on the ledger.
+
+    Attributes:
+        publish: also publish it, signed, for IT and for witnesses.
+        heartbeat_s: seconds between heartbeats.
+        most_waiting: with so many messages waiting no further attestation is queued: an outage of weeks must not let
+            heartbeats take the room of leads.
+    """
+
+    publish: bool = True
+    heartbeat_s: Annotated[float, Field(ge=1, le=3600)] = 60.0
+    most_waiting: Annotated[int, Field(ge=1)] = 20_000
+
+
 class Settings(BaseSettings):
     """Everything a device is told.
 
@@ -96,6 +111,7 @@ class Settings(BaseSettings):
     camera: CameraSettings
     broker: BrokerSettings
     interlock: InterlockSettings = InterlockSettings()
+    attestation: AttestationSettings = AttestationSettings()
 
     @classmethod
     def settings_customise_sources(

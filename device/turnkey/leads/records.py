@@ -20,6 +20,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
 PAYLOAD_TYPE_LEAD = "application/vnd.turnkey.lead.v1+json"
+PAYLOAD_TYPE_ATTESTATION = "application/vnd.turnkey.attestation.v1+json"
 PAYLOAD_TYPE_POLICY = "application/vnd.turnkey.policy.v1+json"
 
 LEAD_NOTICE: Literal["Investigative lead only. Not an identification and not probable cause."] = (
@@ -45,6 +46,7 @@ Reference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/
 LeadNumber = Annotated[int, Field(ge=1, le=2**53 - 1)]
 """A lead's place among its device's; the bound is what every JSON reader keeps exact (RFC 7493, 2.2)."""
 
+LedgerIndex = Annotated[int, Field(ge=0, le=2**53 - 1)]
 ReasonCode = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,47}$")]
 AttemptId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 """128 random bits that tie a capture to its search, its lead and its enrolment."""
@@ -146,6 +148,31 @@ class SwitchChanged(Record):
     epoch: Annotated[int, Field(ge=0)]
 
 
+class Heartbeat(Record):
+    """The device is there, and this is how it stands. Counts and codes only.
+
+    Attributes:
+        software: version.
+        state, reason, epoch: of the interlock.
+        channel_a, channel_b, relay_closed: the lines as last read; None where they cannot be.
+        policy: `in-force`, or why there is none.
+        leads_waiting: signed leads that the broker has not taken.
+        uptime_s: since the notary's start, whole seconds.
+    """
+
+    kind: Literal["heartbeat"] = "heartbeat"
+    software: str
+    state: InterlockState
+    reason: ReasonCode
+    epoch: Annotated[int, Field(ge=0)]
+    channel_a: bool | None
+    channel_b: bool | None
+    relay_closed: bool | None
+    policy: ReasonCode
+    leads_waiting: Annotated[int, Field(ge=0)]
+    uptime_s: Annotated[int, Field(ge=0)]
+
+
 class OrderSeen(Record):
     """An order was presented: accepted or refused."""
 
@@ -225,7 +252,17 @@ class Discarded(Record):
 
 
 Event = Annotated[
-    Boot | SwitchChanged | OrderSeen | Captured | Searched | LeadSigned | Enrolled | Expunged | Refused | Discarded,
+    Boot
+    | SwitchChanged
+    | Heartbeat
+    | OrderSeen
+    | Captured
+    | Searched
+    | LeadSigned
+    | Enrolled
+    | Expunged
+    | Refused
+    | Discarded,
     Field(discriminator="kind"),
 ]
 
@@ -243,11 +280,35 @@ class LedgerEntry(Record):
     """
 
     device_id: DeviceId
-    index: Annotated[int, Field(ge=0)]
+    index: LedgerIndex
     boot_id: AttemptId
     at: Utc
     monotonic_ns: Annotated[int, Field(ge=0)]
     event: Event
+
+
+class Attestation(Record):
+    """An entry of the ledger that says nothing about any person, published, with the tree that it made.
+
+    The first six attributes are the entry's; `ledger_root` binds the device to everything before it as well, so that
+    each attestation is a checkpoint.
+
+    Attributes:
+        event: a boot, a change of state or a heartbeat; no other kind leaves the device.
+        ledger_root: RFC 9162 root hash of the tree of `index + 1` entries, hexadecimal.
+    """
+
+    device_id: DeviceId
+    index: LedgerIndex
+    boot_id: AttemptId
+    at: Utc
+    monotonic_ns: Annotated[int, Field(ge=0)]
+    event: Annotated[Boot | SwitchChanged | Heartbeat, Field(discriminator="kind")]
+    ledger_root: Sha256
+
+    def entry(self) -> LedgerEntry:
+        """The entry that must stand at `index` of the device's ledger."""
+        return LedgerEntry(**self.model_dump(exclude={"ledger_root", "event"}), event=self.event)
 
 
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)
@@ -262,6 +323,7 @@ def schemas() -> dict[str, dict[str, object]]:
     """JSON Schema (2020-12) of each record that leaves the device or is exported, by file name."""
     return {
         "lead.v1.json": _schema(Lead, "lead.v1.json"),
+        "attestation.v1.json": _schema(Attestation, "attestation.v1.json"),
         "ledger-entry.v1.json": _schema(LedgerEntry, "ledger-entry.v1.json"),
     }
 

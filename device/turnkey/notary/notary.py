@@ -5,7 +5,9 @@ Rules kept here, in the order in which they are enforced by `Notary.submit`:
 2. Entry, sequence number, signature and envelope are one transaction; the permit is checked last inside it, so that no
    lead is kept whose permit had died.
 3. An envelope goes to the outlet only after that transaction, and again later where the outlet did not confirm.
-4. Where the ledger cannot be written, nothing goes on: the error reaches the booth, which captures no more.
+4. An entry that says nothing about any person (boot, change of state, heartbeat) is also signed as an attestation and
+   handed to a second outlet, where there is one. That outlet may refuse: the entry is on the ledger anyway.
+5. Where the ledger cannot be written, nothing goes on: the error reaches the booth, which captures no more.
 """
 
 from __future__ import annotations
@@ -22,20 +24,25 @@ from turnkey.database import StorageError
 from turnkey.envelope import SigningKey, sign
 from turnkey.interlock.permit import Permit
 from turnkey.leads.records import (
+    PAYLOAD_TYPE_ATTESTATION,
     PAYLOAD_TYPE_LEAD,
+    Attestation,
+    Boot,
     Event,
+    Heartbeat,
     Lead,
     LeadCandidate,
     LeadSigned,
     LedgerEntry,
     Partition,
+    SwitchChanged,
     canonical,
 )
 from turnkey.notary.journal import Journal, SignedLead
 
 
 class Outlet(Protocol):
-    """Where signed leads go: the outbox. Puts are durable and idempotent by message id."""
+    """Where signed leads (or attestations) go: the outbox. Puts are durable and idempotent by message id."""
 
     def __call__(self, message_id: str, envelope: bytes) -> None:
         """Take over one envelope; on disk when this returns."""
@@ -76,10 +83,20 @@ class Clocks:
 class Notary:
     """Appends events and signs leads for one device. Its methods may be called from any thread."""
 
-    def __init__(self, journal: Journal, key: SigningKey, outlet: Outlet, *, device_id: str, clocks: Clocks) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        key: SigningKey,
+        outlet: Outlet,
+        *,
+        device_id: str,
+        clocks: Clocks,
+        attestations: Outlet | None = None,
+    ) -> None:
         self._journal = journal
         self._key = key
         self._outlet = outlet
+        self._attestations = attestations
         self._device_id = device_id
         self._clocks = clocks
         self._boot_id = clocks.new_id()
@@ -98,9 +115,13 @@ class Notary:
             StorageError: the ledger cannot be written.
         """
         with permit.commit() if permit else nullcontext(), self._journal.transaction():
-            self._append(event)
+            entry = self._append(event)
+            attestation = self._attestation(entry)
             if permit is not None:
                 permit.check()
+        if attestation is not None and self._attestations is not None:
+            with suppress(StorageError):
+                self._attestations(f"attestation-{entry.boot_id}-{entry.index}", attestation)
 
     def submit(self, draft: LeadDraft, permit: Permit) -> Lead:
         """Sign a lead, put it on the ledger and hand it to the outlet.
@@ -155,7 +176,21 @@ class Notary:
                 self._outlet(lead.lead_id, lead.envelope)
                 self._journal.handed_over(lead.sequence)
 
-    def _append(self, event: Event) -> None:
+    def _attestation(self, entry: LedgerEntry) -> bytes | None:
+        if self._attestations is None or not isinstance(entry.event, Boot | SwitchChanged | Heartbeat):
+            return None
+        attestation = Attestation(
+            device_id=entry.device_id,
+            index=entry.index,
+            boot_id=entry.boot_id,
+            at=entry.at,
+            monotonic_ns=entry.monotonic_ns,
+            event=entry.event,
+            ledger_root=self._journal.root().hex(),
+        )
+        return sign(PAYLOAD_TYPE_ATTESTATION, canonical(attestation), self._key)
+
+    def _append(self, event: Event) -> LedgerEntry:
         entry = LedgerEntry(
             device_id=self._device_id,
             index=self._journal.size,
@@ -165,3 +200,4 @@ class Notary:
             event=event,
         )
         self._journal.append(event.kind, canonical(entry))
+        return entry

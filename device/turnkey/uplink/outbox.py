@@ -196,9 +196,10 @@ class Outbox:
                 "DELETE FROM sent WHERE sequence <= (SELECT max(sequence) FROM sent) - ?", self.limits.remembered
             )
 
-    def depth(self) -> int:
-        """How many messages wait for a PUBACK."""
-        return int(self._db.rows("SELECT count(*) FROM message WHERE acknowledged = 0")[0][0])
+    def depth(self, topic: str | None = None) -> int:
+        """How many messages wait for a PUBACK; of one topic where it is given."""
+        condition = "acknowledged = 0 AND topic = coalesce(?, topic)"
+        return int(self._db.rows(f"SELECT count(*) FROM message WHERE {condition}", topic)[0][0])  # noqa: S608 - constant
 
 
 def _digest(topic: str, payload: bytes) -> bytes:
