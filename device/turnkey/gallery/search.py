@@ -21,7 +21,7 @@ from turnkey.gallery.scan import Shortlist
 
 FIRST_WANTED = 256
 """Rows asked of the first scan: usually several times what has to be opened."""
-_OPENED_AT_ONCE = 32
+_OPENED_AT_ONCE = 16
 _WIDENED_BY = 16
 
 Method = Literal["exhaustive", "graph"]

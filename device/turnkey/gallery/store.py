@@ -222,7 +222,7 @@ class TemplateStore:
         """
         while batch := self.database.rows(
             "SELECT row, partition, reference, model_id, key_number, sealed FROM template"
-            " WHERE row > ? AND partition = ? ORDER BY row LIMIT ?",
+            " WHERE row > ? AND +partition = ? ORDER BY row LIMIT ?",
             after,
             partition,
             BATCH_ROWS,

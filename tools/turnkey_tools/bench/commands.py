@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+from turnkey_tools.bench.gallery_commands import gallery, spread
 from turnkey_tools.leads.bench import uplink
 
 app = typer.Typer(no_args_is_help=True, help="Measure, and print what was measured.")
@@ -21,6 +22,8 @@ def bench() -> None:
     """Measure, and print what was measured."""
 
 
+app.command()(gallery)
+app.command()(spread)
 app.command()(uplink)
 
 
