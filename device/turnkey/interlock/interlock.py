@@ -15,14 +15,13 @@ Rules kept here:
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from turnkey.interlock.authority import Authority, AuthorityError
 from turnkey.interlock.authority_folder import AuthorityFolder
-from turnkey.interlock.contacts import NS_PER_MS, Contacts, Finding
+from turnkey.interlock.contacts import Finding
 from turnkey.interlock.governor import Governor
 from turnkey.interlock.latch import Latch, LatchRecord, StandingOrder, UsedNonce
 from turnkey.interlock.machine import Event, State
@@ -38,7 +37,8 @@ from turnkey.interlock.orders import (
 from turnkey.interlock.permit import Permit
 from turnkey.interlock.settings import InterlockSettings
 from turnkey.interlock.status import InterlockStatus, Transition
-from turnkey.interlock.switch import Edge, Switch, SwitchReading, SwitchUnreadable
+from turnkey.interlock.switch import Edge, Switch, SwitchUnreadable
+from turnkey.interlock.watch import Watch
 
 __all__ = ["Interlock", "InterlockStatus", "Transition"]
 
@@ -84,11 +84,7 @@ class Interlock:
         self._monotonic_ns = monotonic_ns
         self._utc_now = utc_now
         self._lock = threading.RLock()
-        self._openings: deque[int] = deque()
-        self._contacts = Contacts()
-        self._reading: SwitchReading | None = None
-        self._pulse_due_ns = 0
-        self._unreadable = False
+        self._watch = Watch(switch, settings, monotonic_ns)
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         found = latch.load(device_id, self._now(), ledger_epoch=ledger_epoch)
@@ -102,7 +98,7 @@ class Interlock:
             now=self._now,
             witness=witness,
             lamp=switch.lamp,
-            reading=lambda: self._reading,
+            reading=lambda: self._watch.reading,
             gallery_key=gallery_key,
         )
         if found.record.state is State.MORATORIUM:
@@ -119,12 +115,12 @@ class Interlock:
     @property
     def last_look_ns(self) -> int:
         """When the switch was last looked at, on the monotonic clock; 0 where it never was. For the watchdog."""
-        return self._contacts.last_ns or 0
+        return self._watch.contacts.last_ns or 0
 
     def status(self) -> InterlockStatus:
         """What the device shows of itself."""
         with self._lock:
-            governor, reading, obstacle = self._governor, self._reading, self._obstacle()
+            governor, reading, obstacle = self._governor, self._watch.reading, self._obstacle()
             return InterlockStatus(
                 device_id=self._device_id,
                 state=governor.state,
@@ -134,7 +130,7 @@ class Interlock:
                 channel_a=reading.channel_a if reading else None,
                 channel_b=reading.channel_b if reading else None,
                 relay_closed=reading.relay_closed if reading else None,
-                key_closed=self._contacts.closed,
+                key_closed=self._watch.contacts.closed,
                 fault=None if obstacle in ("key-open", "feeds-unproved") else obstacle,
                 standing=governor.record.standing,
                 challenge=governor.record.challenge,
@@ -190,7 +186,7 @@ class Interlock:
 
     def start(self) -> Self:
         """Begin watching in a thread of its own."""
-        self._thread = threading.Thread(target=self._watch, name="interlock", daemon=True)
+        self._thread = threading.Thread(target=self._keep_watching, name="interlock", daemon=True)
         self._thread.start()
         return self
 
@@ -208,26 +204,22 @@ class Interlock:
         with self._lock:
             self._take_openings()
             began_ns = self._monotonic_ns()
-            last_ns = self._contacts.last_ns
-            if last_ns is not None and began_ns - last_ns > self._settings.lease_validity_ms * NS_PER_MS:
+            if self._watch.was_lost():
                 self._governor.happen(Event.WATCH_LOST, "watch-lost")
+            was_unreadable = self._watch.unreadable
             try:
-                self._look()
+                self._act_on(self._watch.look())
             except SwitchUnreadable:
-                self._reading = None
-                self._contacts = Contacts(last_ns=began_ns)
-                if not self._unreadable:
-                    self._unreadable = True
+                if not was_unreadable:
                     self._fault("switch-unreadable")
                 return
             self._mind_the_clock()
-            obstacle = self._obstacle()
-            if self.state is State.BOOTING and obstacle is None and not self._governor.record.standing:
+            if self.state is State.BOOTING and self._obstacle() is None and not self._governor.record.standing:
                 self._governor.happen(Event.CONDITIONS_HOLD, "conditions-hold")
             self._take_openings()
             self._governor.renew(began_ns)
 
-    def _watch(self) -> None:
+    def _keep_watching(self) -> None:
         while not self._closing.is_set():
             try:
                 self.tick()
@@ -241,27 +233,12 @@ class Interlock:
         if edge.closed:
             return
         self._governor.cut(Finding.OPENED.value)
-        self._openings.append(self._monotonic_ns())
+        self._watch.note_opening()
         with self._lock:
             self._take_openings()
 
     def _take_openings(self) -> None:
-        while self._openings:
-            self._contacts, found = self._contacts.opened(self._openings.popleft())
-            self._act_on(found)
-
-    def _look(self) -> None:
-        self._reading = self._switch.read()
-        self._unreadable = False
-        self._contacts, found = self._contacts.after(self._reading, self._monotonic_ns(), self._settings)
-        self._act_on(found)
-        now_ns = self._monotonic_ns()
-        if now_ns >= self._pulse_due_ns or (self._contacts.closed and not self._contacts.proved):
-            self._pulse_due_ns = now_ns + self._settings.pulse_every_ms * NS_PER_MS
-            pulse = self._switch.pulse()
-            if pulse is not None:
-                self._contacts, found = self._contacts.pulsed(pulse)
-                self._act_on(found)
+        self._act_on(self._watch.openings())
 
     def _act_on(self, found: tuple[Finding, ...]) -> None:
         for finding in found:
@@ -291,19 +268,11 @@ class Interlock:
 
     def _obstacle(self) -> str | None:
         """Why it could not run now even if it were released; None where it could."""
-        if self._unreadable:
-            return "switch-unreadable"
-        if self._contacts.present_fault is not None:
-            return self._contacts.present_fault.value
         if self._folder is not None and self._folder.trouble is not None:
             return "authority-untrusted"
         if self._authority.version < self._governor.record.authority_version:
             return "authority-older-than-latch"
-        if not self._contacts.closed:
-            return "key-open"
-        if not self._contacts.proved:
-            return "feeds-unproved"
-        return self._clock_trouble()
+        return self._watch.obstacle() or self._clock_trouble()
 
     def _circumstances(self) -> Circumstances:
         record = self._governor.record
