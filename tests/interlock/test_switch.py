@@ -1,9 +1,9 @@
 """The contract that both switches keep: the simulated one, and libgpiod's over a board that exists only in memory.
 
 The board is the wiring drawing of systemd/WIRING.md: two contacts with a feed each, opto-couplers that pull their line
-low, a relay with a mirror contact, a lamp. It answers as `gpiod.request_lines` and the request it returns do (libgpiod
-2): lines by offset or name, exclusive requests, values as `gpiod.line.Value`, edges with the kernel's sequence and time
-stamp."""
+low, a relay with a mirror contact that opens as it closes, a lamp. It answers as `gpiod.request_lines` and the request
+it returns do (libgpiod 2): lines by offset or name, exclusive requests, values as `gpiod.line.Value`, edges with the
+kernel's sequence and time stamp."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Board:
         if self.cross_short:
             from_a = from_b = from_a or from_b
         supply = (self.contact["a"] and self.contact["b"] and not self.stuck_open) or self.welded
-        return {0: from_a, 1: from_b, 2: supply}[offset]
+        return {0: from_a, 1: from_b, 2: not supply}[offset]
 
     def change(self, action) -> None:
         """Do something to the hardware and give the kernel its edges."""

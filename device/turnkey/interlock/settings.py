@@ -23,7 +23,8 @@ class GpioLines(BaseModel):
         chip: device node of the GPIO chip.
         channel_a: input, active where contact A of the key switch is closed.
         channel_b: input, active where contact B is closed.
-        relay_feedback: input, active where the camera-supply relay's mirror contact says that the supply is on.
+        relay_feedback: input, energised through the camera-supply relay's force-guided normally-closed contact, so
+            while the supply is off: only that contact cannot close while a working contact is welded (IEC 61810-3).
         pulse_a: output that feeds contact A; switched off for a moment to prove that the contact has a feed of its own.
         pulse_b: output that feeds contact B.
         lamp: output, on while recognition is permitted.
