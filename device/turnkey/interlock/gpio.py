@@ -2,7 +2,7 @@
 
 Rules kept here:
 1. The lines are those the settings name; they are requested once, exclusively, and together.
-2. Inputs are biased towards "not energised": a wire that is off reads as an opening, and the relay's as a relay that is on.
+2. Inputs are biased towards "not energised": a wire that is off reads as an opening, or as a relay that is on.
 3. Whatever libgpiod cannot do is `SwitchUnreadable`. The lines are then given back and asked for anew at the next
    reading, so that the interlock sees when the chip returns; its fault stays latched all the same.
 4. A test pulse takes one contact's feed away at a time. The edges it makes itself, known by line and by the kernel's
