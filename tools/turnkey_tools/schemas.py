@@ -1,4 +1,5 @@
-"""`turnkeyctl schemas`: the JSON Schemas of everything that leaves the device, written from the records themselves."""
+"""`turnkeyctl schemas`: the JSON Schemas of everything that leaves the device, and the AsyncAPI document of how,
+written from the records themselves."""
 
 from __future__ import annotations
 
@@ -9,20 +10,22 @@ from typing import Annotated
 import typer
 
 from turnkey.leads import records
+from turnkey_tools import asyncapi
 
 SCHEMAS = Path(records.__file__).parent / "schemas"
 
 
 def rendered() -> dict[str, str]:
-    """Each schema's text, by file name."""
-    return {name: json.dumps(schema, indent=2) + "\n" for name, schema in records.schemas().items()}
+    """Each document's text, by file name."""
+    documents = {**records.schemas(), asyncapi.FILE: asyncapi.document()}
+    return {name: json.dumps(document, indent=2) + "\n" for name, document in documents.items()}
 
 
 def schemas(
     out: Annotated[Path, typer.Option(help="The directory to write them to.")] = SCHEMAS,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 where a file is not current.")] = False,
 ) -> None:
-    """Write the JSON Schemas of leads and ledger entries, or check that they are current."""
+    """Write the JSON Schemas of all records and the AsyncAPI document, or check that they are current."""
     stale = [name for name, text in rendered().items() if not _same(out / name, text)]
     if check:
         for name in stale:

@@ -23,7 +23,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from turnkey.uplink.delivery import Backoff, State, Status, Window, reason
 from turnkey.uplink.outbox import Message
-from turnkey.uplink.topics import Kind
+from turnkey.uplink.topics import ROOT, Kind
 
 CONTENT_TYPE: Final = "application/vnd.dsse+json"
 
@@ -105,13 +105,7 @@ class Connection:
         properties = _properties(PacketTypes.PUBLISH)
         properties.ContentType = CONTENT_TYPE
         properties.PayloadFormatIndicator = 1
-        # CloudEvents 1.0, MQTT protocol binding 3.1 (binary mode): attributes are user properties.
-        properties.UserProperty = [
-            ("specversion", "1.0"),
-            ("id", message.message_id),
-            ("source", f"turnkey/v1/{self._settings.device_id}"),
-            ("type", f"turnkey.{kind}.v1"),
-        ]
+        properties.UserProperty = cloud_event(kind, self._settings.device_id, message.message_id)
         if kind is Kind.ATTESTATION:
             properties.MessageExpiryInterval = self._settings.attestation_expiry_s
         info = self._client.publish(message.topic, message.payload, qos=1, retain=False, properties=properties)
@@ -184,6 +178,16 @@ class Connection:
 
 def _properties(packet_type: int) -> Properties:
     return Properties(packet_type)  # type: ignore[no-untyped-call] # paho leaves this one constructor untyped
+
+
+def cloud_event(kind: Kind, device_id: str, message_id: str) -> list[tuple[str, str]]:
+    """CloudEvents 1.0 attributes as user properties (MQTT protocol binding 3.1, binary mode)."""
+    return [
+        ("specversion", "1.0"),
+        ("id", message_id),
+        ("source", f"{ROOT}/{device_id}"),
+        ("type", f"turnkey.{kind}.v1"),
+    ]
 
 
 def is_certificate_refusal(detail: str) -> bool:
