@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from turnkey.database import StorageError
 from turnkey.gallery.memory import SecretMemory, no_core_dumps, swap_risk
 from turnkey.gallery.partition import PartitionIndex, Progress, silent
+from turnkey.gallery.rotation import begin_rotation, finish_rotation, rotate_batch, rotation_pending
 from turnkey.gallery.rows import PARTITIONS
 from turnkey.gallery.search import EXHAUSTIVE, Strategy, best_candidates
 from turnkey.gallery.snapshot import Snapshots
@@ -287,6 +288,39 @@ class Gallery:
             if forgotten:
                 index.snapshot(store)
         return rows
+
+    def rotate(self, old_key: bytes | bytearray, new_key: bytes | bytearray, permit: Permit) -> None:
+        """Make `new_key` the gallery's key: from now on it alone unlocks. `continue_rotation` does the rest.
+
+        Raises:
+            RotationUnderWay: an earlier rotation is not finished.
+            Stopped, StorageError: nothing has changed.
+        """
+        with self._lock:
+            begin_rotation(self._store, old_key, new_key, permit)
+
+    def continue_rotation(self, permit: Permit) -> None:
+        """Seal anew what the old key sealed, and forget the old key. Searches go on between batches.
+
+        Raises:
+            Stopped, GalleryLocked: call it again once recognition runs.
+            StorageDamaged: a row does not open; the old key stays.
+        """
+        after: int | None = 0
+        while after is not None:
+            with self._lock:
+                after = rotate_batch(self._store, after, permit)
+        with self._lock:
+            finish_rotation(self._store, permit)
+            for index in self._indexes.values():
+                index.snapshots.forget(0)
+                index.snapshot(self._store)
+
+    @property
+    def rotation_pending(self) -> bool:
+        """Whether rows of an older key are left."""
+        with self._lock:
+            return rotation_pending(self._store)
 
     @contextmanager
     def _rows(self) -> Iterator[TemplateStore]:

@@ -66,44 +66,46 @@ def best_candidates(
         excluding: a reference that is no candidate: the booking whose own probe this is.
     """
     wanted = FIRST_WANTED
-    seen: dict[str, Compared] = {}
+    best = _Best(limit)
     compared: set[int] = set()
     while limit > 0:
         shortlist = searcher.shortlist(probe, wanted)
-        if _open_while_needed(shortlist, compare, limit, excluding, seen, compared):
+        if _open_while_needed(shortlist, compare, excluding, best, compared):
             break
         wanted *= _WIDENED_BY
-    return tuple(_ranked(seen)[:limit])
+    return tuple(best.ranked)
+
+
+class _Best:
+    """The best `limit` references so far."""
+
+    def __init__(self, limit: int) -> None:
+        self.ranked: list[Compared] = []
+        self._limit = limit
+
+    def take(self, candidates: Sequence[Compared]) -> None:
+        by_reference: dict[str, Compared] = {}
+        for candidate in sorted([*self.ranked, *candidates], key=lambda one: (-one.score, one.row.row)):
+            by_reference.setdefault(candidate.row.reference, candidate)
+        self.ranked = list(by_reference.values())[: self._limit]
+
+    def beats(self, score: float) -> bool:
+        """Whether something of this score can no longer come among them."""
+        return len(self.ranked) == self._limit and self.ranked[-1].score > score
 
 
 def _open_while_needed(
     shortlist: Shortlist,
     compare: Callable[[Sequence[int]], list[Compared]],
-    limit: int,
     excluding: str | None,
-    seen: dict[str, Compared],
+    best: _Best,
     compared: set[int],
 ) -> bool:
     """True where what was not opened cannot be among the best."""
-
-    def ruled_out(scanned: float) -> bool:
-        return len(seen) >= limit and _ranked(seen)[limit - 1].score > scanned + shortlist.error
-
     for start in range(0, len(shortlist.rows), _OPENED_AT_ONCE):
-        if ruled_out(float(shortlist.scores[start])):
+        if best.beats(float(shortlist.scores[start]) + shortlist.error):
             return True
         rows = [int(row) for row in shortlist.rows[start : start + _OPENED_AT_ONCE] if int(row) not in compared]
         compared.update(rows)
-        for candidate in compare(rows):
-            reference = candidate.row.reference
-            if reference != excluding and (reference not in seen or _rank(candidate) < _rank(seen[reference])):
-                seen[reference] = candidate
-    return shortlist.floor == -np.inf or ruled_out(shortlist.floor)
-
-
-def _rank(candidate: Compared) -> tuple[float, int]:
-    return -candidate.score, candidate.row.row
-
-
-def _ranked(seen: dict[str, Compared]) -> list[Compared]:
-    return sorted(seen.values(), key=_rank)
+        best.take([candidate for candidate in compare(rows) if candidate.row.reference != excluding])
+    return shortlist.floor == -np.inf or best.beats(shortlist.floor + shortlist.error)

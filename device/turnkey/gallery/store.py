@@ -56,12 +56,17 @@ class TemplateStore:
         self._widened = self._memory.array(np.float64, (TEMPLATE_DIMENSIONS,), BATCH_ROWS * _TEMPLATE_BYTES)
         try:
             if key is not None:
-                self._take_key(key)
+                self.take_key(key)
         except BaseException:
             self.close()
             raise
 
-    def _take_key(self, key: bytes | bytearray) -> None:
+    def take_key(self, key: bytes | bytearray) -> None:
+        """Open with a key: at the start, and once a rotation has made another one the gallery's.
+
+        Raises:
+            WrongKey: the rows were encrypted with another key.
+        """
         sealer = Sealer(key)
         with self.database.transaction():
             keys = self.database.rows("SELECT number, proof, wrapped FROM gallery_key ORDER BY number")
