@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -218,6 +219,44 @@ def test_one_failing_operation_of_a_stop_still_stops_and_stays_stopped_after_a_r
         if done:
             return
     pytest.fail("the stop never came through")
+
+
+@pytest.mark.parametrize("failing", range(12))
+def test_one_failing_operation_of_a_release_starts_nothing_not_even_after_a_reboot(bench, failing):
+    """The disk works again by the next operation: what is written then must be the stop."""
+    disk = FragileDisk()
+    running_on(bench, disk)
+    bench.switch.open_key()
+    bench.switch.close_key()
+    bench.run_ms(1200)
+    disk.operations, disk.fail_at, disk.fail_until = 0, failing, failing + 1
+    verdict = bench.release()
+    if isinstance(verdict, OrderAccepted):
+        assert failing >= 4
+        return
+    assert bench.interlock.state is State.FAULT
+    disk.fail_at = None
+    for survivor in disk.survivors():
+        bench.disk = survivor
+        bench.boot()
+        bench.run_ms(1200)
+        assert bench.interlock.state is not State.RUNNING
+
+
+@pytest.mark.parametrize("failing", range(4))
+def test_a_disk_that_fails_while_it_runs_stops_it_for_good(bench, failing):
+    """The hourly mark of the clock is a write too."""
+    disk = FragileDisk()
+    running_on(bench, disk)
+    permit = bench.interlock.permit()
+    disk.operations, disk.fail_at, disk.fail_until = 0, failing, failing + 1
+    bench.clock.utc += timedelta(hours=2)
+    bench.run_ms(20)
+    assert permit.refusal() == "latch-unwritable"
+    disk.fail_at = None
+    bench.boot()
+    bench.run_ms(1200)
+    assert bench.interlock.state is not State.RUNNING
 
 
 def test_a_release_that_cannot_be_latched_starts_nothing(bench):

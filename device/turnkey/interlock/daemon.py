@@ -151,9 +151,10 @@ class Daemon:
         self.close()
 
     def is_watching(self) -> bool:
-        """Whether the switch was looked at within the validity of a lease."""
+        """Whether the switch was looked at within the validity of a lease, and every thread is there."""
         age_ns = self._monotonic_ns() - self._interlock.last_look_ns
-        return age_ns < self._settings.lease_validity_ms * 1_000_000
+        fresh = age_ns < self._settings.lease_validity_ms * 1_000_000
+        return fresh and all(thread.is_alive() for thread in self._threads)
 
     def close(self) -> None:
         """End every lease, then the interlock."""

@@ -117,17 +117,24 @@ class Governor:
                 return
 
     def store(self) -> bool:
-        """Put the record on disk; where that fails, stop in memory: the latch itself has kept what it could."""
+        """Put the record on disk; False where that failed, and the stop that follows is already done."""
+        try:
+            self._latch.store(self.record)
+            self.stored = True
+            return True
+        except LatchError:
+            self._stop_in_memory("latch-unwritable")
+        # Whatever is written from here on, should the disk take it, is a stop; the latch sets the old file aside where
+        # not.
+        self.record = self.record.stopped_anew(State.FAULT, "latch-unwritable", self._now())
         try:
             self._latch.store(self.record)
             self.stored = True
         except LatchError:
             self.stored = False
-            self._stop_in_memory("latch-unwritable")
-            with contextlib.suppress(Exception):
-                self._tell(State.FAULT, State.FAULT, Event.FAULT_FOUND, "latch-unwritable", None)
-            return False
-        return True
+        with contextlib.suppress(Exception):
+            self._tell(State.FAULT, State.FAULT, Event.FAULT_FOUND, "latch-unwritable", None)
+        return False
 
     def _carry_out(
         self, effect: Effect, previous: State, after: State, event: Event, reason: str, order_id: str | None

@@ -175,7 +175,7 @@ class Latch:
         aside, _ = self._read(self._stopped_path, device_id)
         record, trouble = self._read(self.path, device_id)
         if aside is not None:
-            trouble = "latch-set-aside"
+            trouble = trouble if trouble not in (None, "latch-missing") else "latch-set-aside"
             if record is None or record.epoch < aside.epoch:
                 record = aside
         if record is not None and record.epoch < ledger_epoch:
