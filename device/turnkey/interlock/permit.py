@@ -46,6 +46,7 @@ class Permit:
         self._changed = threading.Condition(self._lock)
         self._valid_until_ns = valid_until_ns
         self._revoked: str | None = None
+        self._died_ns: int | None = None
         self._committing = 0
         self._key = bytearray(gallery_key or b"")
 
@@ -101,6 +102,12 @@ class Permit:
         with self._lock:
             return self._valid_until_ns
 
+    @property
+    def died_ns(self) -> int | None:
+        """When it died on the monotonic clock, that is from when on every check fails; None while it lives."""
+        with self._lock:
+            return self._died_ns
+
     def wait(self, timeout_s: float) -> bool:
         """Wait until the permit is dead, but no longer than `timeout_s`; whether it is."""
         with self._lock:
@@ -131,5 +138,6 @@ class Permit:
 
     def _die(self, reason: str) -> None:
         self._revoked = reason
+        self._died_ns = self._monotonic_ns()
         self._key[:] = bytes(len(self._key))
         self._changed.notify_all()

@@ -143,7 +143,7 @@ def interlock(
             f"{result.templates} templates were in time; after the stop: {result.leads_after} leads signed, "
             f"{result.templates_after} templates enrolled, {result.frames_after} frames captured; stop to permit dead "
             f"p50 {result.p50_ms:.2f} ms, p99 {result.p99_ms:.2f} ms (limit {limit_ms:.0f}), "
-            f"worst {result.worst_ms:.2f} ms"
+            f"worst {result.worst_ms:.2f} ms; seen by a waiting thread p99 {result.seen_p99_ms:.2f} ms"
         )
     if failed:
         raise typer.Exit(1)

@@ -74,6 +74,7 @@ class Stops:
     p50_ms: float
     p99_ms: float
     worst_ms: float
+    seen_p99_ms: float
 
     @property
     def nothing_after(self) -> bool:
@@ -138,6 +139,7 @@ class _Run:
         self._first_entry = device.journal.size
         self._deaths_ns: list[int] = []
         self._delays_ms: list[float] = []
+        self._seen_ms: list[float] = []
         self._interrupted = 0
         self._frames_after = 0
         self._booked = 0
@@ -166,6 +168,7 @@ class _Run:
             p50_ms=p50,
             p99_ms=p99,
             worst_ms=worst,
+            seen_p99_ms=percentiles(self._seen_ms)[1],
         )
 
     def _typical_s(self) -> float:
@@ -182,12 +185,12 @@ class _Run:
 
     def _one_stop(self, after_s: float) -> None:
         permit = self._device.interlock.permit()
-        died_ns: list[int] = []
+        seen_ns: list[int] = []
         outcome: list[object] = []
 
         def wait() -> None:
             if permit.wait(TIMEOUT_S):
-                died_ns.append(time.monotonic_ns())
+                seen_ns.append(time.monotonic_ns())
 
         waiting = threading.Thread(target=wait)
         booking = threading.Thread(target=lambda: outcome.append(self._book()))
@@ -198,12 +201,14 @@ class _Run:
         self._switch.open_key()
         waiting.join(TIMEOUT_S)
         booking.join(TIMEOUT_S)
-        if not died_ns or not outcome or self._device.interlock.state is State.RUNNING:
+        died_ns = permit.died_ns
+        if died_ns is None or not seen_ns or not outcome or self._device.interlock.state is State.RUNNING:
             raise BenchError("a stop did not stop")
-        self._deaths_ns.append(died_ns[0])
-        self._delays_ms.append((died_ns[0] - turned_ns) / 1e6)
+        self._deaths_ns.append(died_ns)
+        self._delays_ms.append((died_ns - turned_ns) / 1e6)
+        self._seen_ms.append((seen_ns[0] - turned_ns) / 1e6)
         self._interrupted += not isinstance(outcome[0], Recorded)
-        self._frames_after += sum(handed_ns > died_ns[0] for handed_ns in self._camera.handed_out_ns)
+        self._frames_after += sum(handed_ns > died_ns for handed_ns in self._camera.handed_out_ns)
         self._camera.handed_out_ns.clear()
 
 

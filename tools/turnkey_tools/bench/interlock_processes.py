@@ -142,9 +142,9 @@ def run_booth(root: Path) -> None:
 
     def mourn(permit: Permit) -> None:
         permit.wait(TIMEOUT_S * 10)
-        died_ns = time.monotonic_ns()
+        seen_ns = time.monotonic_ns()
         gallery.lock()
-        say(died=died_ns)
+        say(died=permit.died_ns, seen=seen_ns)
 
     for line in sys.stdin:
         word, _, argument = line.strip().partition(" ")
@@ -189,7 +189,7 @@ class _Driver:
             if not self._ask_booth(f"book B-{number}")["done"]:
                 raise BenchError("a booking of a running device was refused")
         typical_s = (time.perf_counter() - began) / 5
-        delays_ms, deaths_ns = [], []
+        delays_ms, seen_ms = [], []
         interrupted = frames_after = 0
         for done in range(1, stops + 1):
             self._ask_booth("permit")
@@ -200,15 +200,15 @@ class _Driver:
             answers = self._hear("died", "done")
             died_ns = int(str(answers["died"]))
             delays_ms.append((died_ns - turned_ns) / 1e6)
-            deaths_ns.append(died_ns)
+            seen_ms.append((int(str(answers["seen"])) - turned_ns) / 1e6)
             interrupted += not answers["done"]
             frames = answers["frames_ns"]
             frames_after += sum(each > died_ns for each in frames) if isinstance(frames, list) else 0
             self._release()
             tick(done)
-        return self._score(stops, delays_ms, interrupted, frames_after)
+        return self._score(delays_ms, seen_ms, interrupted, frames_after)
 
-    def _score(self, stops: int, delays_ms: list[float], interrupted: int, frames_after: int) -> Stops:
+    def _score(self, delays_ms: list[float], seen_ms: list[float], interrupted: int, frames_after: int) -> Stops:
         answer = self._ask_booth("ledger")
         entries = answer["entries"]
         if not isinstance(entries, list):
@@ -226,7 +226,7 @@ class _Driver:
         unknown = int(str(answer["templates"])) + len(CASES) - templates
         p50, p99, worst = percentiles(delays_ms)
         return Stops(
-            stops=stops,
+            stops=len(delays_ms),
             interrupted=interrupted,
             leads=sum(kind == "lead" for kind, _ in entries),
             templates=templates - len(CASES),
@@ -236,6 +236,7 @@ class _Driver:
             p50_ms=p50,
             p99_ms=p99,
             worst_ms=worst,
+            seen_p99_ms=percentiles(seen_ms)[1],
         )
 
     def _release(self) -> None:

@@ -1,0 +1,62 @@
+"""The device's commands for authority, key and process, on a provisioned pilot."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from typer.testing import CliRunner
+
+from turnkey.cli import app
+from turnkey.interlock.authority import AUTHORITY_TYPE
+from turnkey.interlock.orders import MORATORIUM_TYPE, make_moratorium_order
+from turnkey_tools.authority import sign_with, throwaway_authority
+
+
+def turnkey(pilot, *words: str):
+    return CliRunner().invoke(app, ["--config", str(pilot.settings_file), *words])
+
+
+def test_a_device_follows_the_successor_of_its_authority_and_no_other(pilot):
+    successor = throwaway_authority("Demonstration")
+    document = successor.authority.model_copy(update={"version": 2})
+    roots = (*pilot.authority.bodies["root"].keys[:2], *successor.bodies["root"].keys[:2])
+    usurper = pilot.root / "usurper.json"
+    usurper.write_bytes(sign_with(AUTHORITY_TYPE, document.payload(), roots[2:]))
+    refused = turnkey(pilot, "authority", "follow", str(usurper))
+    assert refused.exit_code == 1
+    assert "not-signed" in refused.stderr
+    file = pilot.root / "second.json"
+    file.write_bytes(sign_with(AUTHORITY_TYPE, document.payload(), roots))
+    followed = turnkey(pilot, "authority", "follow", str(file))
+    assert followed.exit_code == 0, followed.stderr
+    assert "version 2" in followed.stdout
+    assert turnkey(pilot, "authority", "follow", str(file)).exit_code == 1
+    payload = make_moratorium_order("*", "chief", now=datetime.now(UTC))
+    for bodies, accepted in ((pilot.authority, False), (successor, True)):
+        order = pilot.root / f"{accepted}.json"
+        order.write_bytes(bodies.sign(MORATORIUM_TYPE, payload, "chief"))
+        assert (turnkey(pilot, "order", "apply", str(order)).exit_code == 0) == accepted
+
+
+def test_without_a_notary_there_is_no_interlock_process(pilot):
+    with pilot.settings_file.open("a") as settings:
+        settings.write(f'\n[interlock.socket]\nnotary = "{pilot.root}/nobody"\npath = "{pilot.root}/socket"\n')
+    pilot.settings().state.mkdir(exist_ok=True)
+    run = turnkey(pilot, "run", "interlock")
+    assert run.exit_code == 2
+    assert "nothing runs" in run.stderr
+    assert not (pilot.root / "socket").exists()
+
+
+def test_a_device_whose_gpio_chip_is_absent_is_in_fault(pilot):
+    text = pilot.settings_file.read_text().replace('adapter = "simulated"', 'adapter = "gpio"')
+    lines = {name: number for number, name in enumerate(("channel_a", "channel_b", "relay_feedback", "pulse_a"))}
+    lines |= {"pulse_b": 8, "lamp": 9}
+    named = "\n".join(f"{name} = {number}" for name, number in lines.items())
+    pilot.settings_file.write_text(f'{text}\n[interlock.lines]\nchip = "/dev/no-such-chip"\n{named}\n')
+    status = turnkey(pilot, "status", "--json")
+    assert status.exit_code == 0, status.stderr
+    assert '"FAULT"' in status.stdout
+    assert "switch-unreadable" in status.stdout
+    assert turnkey(pilot, "book", "B-1").exit_code == 1
+    assert turnkey(pilot, "key", "closed").exit_code == 1
