@@ -111,6 +111,12 @@ def status(as_json: JsonOption = False) -> None:
         return
     typer.echo(f"recognition   {interlock.state} since {interlock.since:%Y-%m-%d %H:%M:%S} UTC ({interlock.reason})")
     typer.echo(f"key           {'closed' if interlock.key_closed else 'open'}; stop number {interlock.epoch}")
+    if interlock.fault is not None:
+        typer.echo(f"fault         {interlock.fault}: it must be put right before a release order is accepted")
+    for standing in interlock.standing:
+        typer.echo(
+            f"order         stopped by {standing.role} on {standing.since:%Y-%m-%d}; only its like or higher lifts it"
+        )
     typer.echo(f"policy        {refusal.message if refusal else 'in force'}")
     typer.echo(f"ledger        {facts['ledger_entries']} entries, root {facts['ledger_root']}")
     typer.echo(f"leads to send {facts['leads_waiting']}")

@@ -36,6 +36,7 @@ def test_a_device_follows_the_successor_of_its_authority_and_no_other(pilot):
         order = pilot.root / f"{accepted}.json"
         order.write_bytes(bodies.sign(MORATORIUM_TYPE, payload, "chief"))
         assert (turnkey(pilot, "order", "apply", str(order)).exit_code == 0) == accepted
+    assert "stopped by chief" in turnkey(pilot, "status").stdout
 
 
 def test_without_a_notary_there_is_no_interlock_process(pilot):
@@ -58,5 +59,6 @@ def test_a_device_whose_gpio_chip_is_absent_is_in_fault(pilot):
     assert status.exit_code == 0, status.stderr
     assert '"FAULT"' in status.stdout
     assert "switch-unreadable" in status.stdout
+    assert "it must be put right" in turnkey(pilot, "status").stdout
     assert turnkey(pilot, "book", "B-1").exit_code == 1
     assert turnkey(pilot, "key", "closed").exit_code == 1
