@@ -34,7 +34,7 @@ def everything(site: Site) -> dict[Path, bytes]:
 
 def test_private_keys_are_readable_by_their_owner_only(site: Site) -> None:
     keys = list(site.root.rglob("*.key"))
-    assert len(keys) == 1 + 1 + 2 * 2 + 1
+    assert len(keys) == 1 + 1 + 2 * 2 + 1 + 1
     assert {stat.S_IMODE(key.stat().st_mode) for key in keys} == {0o600}
     assert {stat.S_IMODE(folder.stat().st_mode) for folder in site.root.rglob("*") if folder.is_dir()} == {0o700}
 
@@ -79,7 +79,8 @@ def test_access_list_lets_devices_write_their_own_topics_and_desks_read(site: Si
     assert sorted(block.strip() for block in blocks) == [
         "user booking-1\ntopic write turnkey/v1/booking-1/lead\ntopic write turnkey/v1/booking-1/attestation",
         "user booking-2\ntopic write turnkey/v1/booking-2/lead\ntopic write turnkey/v1/booking-2/attestation",
-        "user lead-desk\ntopic read turnkey/v1/+/lead\ntopic read turnkey/v1/+/attestation",
+        "user fleet\ntopic read turnkey/v1/+/attestation",
+        "user lead-desk\ntopic read turnkey/v1/+/lead",
     ]
 
 

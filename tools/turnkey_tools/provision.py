@@ -8,6 +8,7 @@ only listen.
     SITE/devices/ID/signing.key, signing.pub   the notary's key pair, Ed25519: what makes a lead a lead
     SITE/desks/NAME/mqtt.pem, mqtt.key      a lead desk's connection
     SITE/desks/NAME/devices/ID.pub          the devices whose leads this desk believes
+    SITE/fleet/mqtt.pem, mqtt.key, devices/ID.pub   IT's view: attestations only, never a lead
 
 Rules kept here:
 1. Private keys are created with O_EXCL and mode 0600. Nothing that exists is overwritten.
@@ -22,7 +23,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -30,6 +31,9 @@ from turnkey.envelope import SigningKey
 from turnkey.uplink.topics import Kind, Topic, is_device_id
 from turnkey_tools.broker_config import Access, mosquitto_acl, mosquitto_conf
 from turnkey_tools.certificates import Pair, Use, issue, new_ca
+
+FLEET: Final = "fleet"
+_TAKEN: Final = {"broker", FLEET}
 
 
 class SiteError(Exception):
@@ -95,6 +99,16 @@ class Site:
     def desk(self, name: str) -> Identity:
         return self._identity(name, self.root / "desks" / name, "mqtt")
 
+    @property
+    def fleet(self) -> Identity:
+        """IT's identity, which reads attestations and nothing else."""
+        return self._identity(FLEET, self.root / "fleet", "mqtt")
+
+    @property
+    def fleet_device_keys(self) -> Path:
+        """The directory with one `ID.pub` per device whose attestations IT believes."""
+        return self.root / "fleet" / "devices"
+
     def desk_device_keys(self, name: str) -> Path:
         """The directory with one `ID.pub` per device that the desk believes."""
         return self.root / "desks" / name / "devices"
@@ -124,7 +138,7 @@ def provision_site(
     """
     everyone = [*devices, *desks]
     wrong = [name for name in everyone if not is_device_id(name)]
-    if wrong or len(set(everyone)) != len(everyone) or "broker" in everyone:
+    if wrong or len(set(everyone)) != len(everyone) or _TAKEN & set(everyone):
         raise SiteError(
             f"names are 2 to 63 lower-case letters, digits and hyphens, each used once: {wrong or everyone}"
         )
@@ -146,6 +160,9 @@ def provision_site(
         keys.parent.mkdir(mode=0o700)
         keys.mkdir(mode=0o700)
         _issue(site, site.desk(desk), Use.CLIENT, [desk])
+    (root / "fleet").mkdir(mode=0o700)
+    site.fleet_device_keys.mkdir(mode=0o700)
+    _issue(site, site.fleet, Use.CLIENT, [FLEET])
     for device in devices:
         add_device(site, device)
     _grant(site)
@@ -160,7 +177,7 @@ def add_device(site: Site, device_id: str) -> Device:
     Raises:
         SiteError: no such site, or the device exists.
     """
-    if not is_device_id(device_id) or device_id in site.desks():
+    if not is_device_id(device_id) or device_id in site.desks() or device_id in _TAKEN:
         raise SiteError(f"not usable as a device id: {device_id!r}")
     device = site.device(device_id)
     if not site.ca.exists():
@@ -175,6 +192,7 @@ def add_device(site: Site, device_id: str) -> Device:
     _write_public(device.public_key, signing.public.to_pem())
     for desk in site.desks():
         _write_public(site.desk_device_keys(desk) / f"{device_id}.pub", signing.public.to_pem())
+    _write_public(site.fleet_device_keys / f"{device_id}.pub", signing.public.to_pem())
     _grant(site)
     return device
 
@@ -184,10 +202,8 @@ def access(site: Site) -> list[Access]:
     devices = site.devices()
     topics = {device: tuple(str(Topic(device, kind)) for kind in Kind) for device in devices}
     publishers = [Access(device, write=topics[device], read=()) for device in devices]
-    listeners = [
-        Access(desk, write=(), read=("turnkey/v1/+/lead", "turnkey/v1/+/attestation")) for desk in site.desks()
-    ]
-    return publishers + listeners
+    listeners = [Access(desk, write=(), read=("turnkey/v1/+/lead",)) for desk in site.desks()]
+    return [*publishers, *listeners, Access(FLEET, write=(), read=("turnkey/v1/+/attestation",))]
 
 
 def _grant(site: Site) -> None:
