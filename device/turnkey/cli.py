@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 refused, with the reason; 2 the device cannot start, or th
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 import threading
@@ -22,9 +23,12 @@ from turnkey.capture.folder import FolderCamera
 from turnkey.database import StorageError
 from turnkey.device import Device, DeviceBusy, DeviceError, simulated_switch_file, uplink_settings
 from turnkey.interlock.authority import AuthorityError
+from turnkey.interlock.lease import DaemonError, ask
 from turnkey.interlock.orders import OrderAccepted, OrderRefused
 from turnkey.interlock.process import run_interlock
+from turnkey.interlock.status import InterlockStatus
 from turnkey.interlock.switch import SimulatedSwitch
+from turnkey.interlock.wire import Request
 from turnkey.leads.policy import PolicyRefusal
 from turnkey.leads.records import Partition
 from turnkey.settings import Settings, SettingsError, read_settings
@@ -200,6 +204,10 @@ def _switch() -> SimulatedSwitch:
 @order.command("request")
 def order_request() -> None:
     """Print what the signers of a release order need: device, stop number, challenge. It is no secret."""
+    socket = _interlock_socket()
+    if socket is not None:
+        typer.echo(_ask(socket, Request(ask="request")))
+        return
     with _device() as device:
         typer.echo(device.interlock.release_request().model_dump_json())
 
@@ -207,6 +215,12 @@ def order_request() -> None:
 @order.command("apply")
 def order_apply(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)]) -> None:
     """Apply a signed moratorium or release order, from a file or a mounted stick."""
+    socket = _interlock_socket()
+    if socket is not None:
+        document = base64.b64encode(file.read_bytes()).decode()
+        after = InterlockStatus.model_validate_json(_ask(socket, Request(ask="apply", document=document)))
+        typer.echo(f"accepted; recognition is now {after.state}")
+        return
     with _device() as device:
         device.key_settled()
         outcome = device.apply_order(file.read_bytes())
@@ -236,6 +250,22 @@ def run_interlock_process() -> None:
         run_interlock(settings, stop)
     except (AuthorityError, OSError) as error:
         _fail(f"the interlock cannot start, so nothing runs: {error}", 2)
+
+
+def _interlock_socket() -> Path | None:
+    """The socket of the interlock's own process, where this device has one."""
+    socket = _settings().interlock.socket.path
+    return socket if socket.is_socket() else None
+
+
+def _ask(socket: Path, request: Request) -> str:
+    try:
+        answer = ask(socket, request)
+    except DaemonError as error:
+        _fail(str(error), 2)
+    if not answer.done:
+        _fail(f"refused ({answer.reason}): {answer.message}")
+    return answer.body
 
 
 def _say(outcome: Recorded | CaseEnrolled | Refusal, as_json: bool) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import time
 from datetime import UTC, datetime
 
 from typer.testing import CliRunner
 
 from turnkey.cli import app
 from turnkey.interlock.authority import AUTHORITY_TYPE
-from turnkey.interlock.orders import MORATORIUM_TYPE, make_moratorium_order
+from turnkey.interlock.daemon import OPERATOR_RIGHTS, Daemon
+from turnkey.interlock.interlock import Interlock
+from turnkey.interlock.latch import Latch
+from turnkey.interlock.machine import State
+from turnkey.interlock.orders import MORATORIUM_TYPE, ReleaseRequest, make_moratorium_order
+from turnkey.interlock.switch import SimulatedSwitch
 from turnkey_tools.authority import sign_with, throwaway_authority
 
 
@@ -47,6 +54,40 @@ def test_without_a_notary_there_is_no_interlock_process(pilot):
     assert run.exit_code == 2
     assert "nothing runs" in run.stderr
     assert not (pilot.root / "socket").exists()
+
+
+def test_orders_go_to_the_interlocks_own_process_where_there_is_one(pilot):
+    with pilot.settings_file.open("a") as text:
+        text.write(f'\n[interlock.socket]\npath = "{pilot.root}/socket"\nmarkers = "{pilot.root}"\n')
+    settings = pilot.settings()
+    settings.state.mkdir(exist_ok=True)
+    switch = SimulatedSwitch()
+    switch.close_key()
+    interlock = Interlock(
+        switch,
+        Latch(settings.state / "latch"),
+        device_id=pilot.device_id,
+        authority=pilot.authority.authority,
+        settings=settings.interlock,
+        monotonic_ns=time.monotonic_ns,
+        utc_now=lambda: datetime.now(UTC),
+        witness=[].append,
+    )
+    daemon = Daemon(interlock, settings.interlock, rights={os.getuid(): OPERATOR_RIGHTS}).start()
+    try:
+        request = ReleaseRequest.model_validate_json(turnkey(pilot, "order", "request").stdout)
+        order = pilot.root / "release.json"
+        order.write_bytes(pilot.release(request))
+        early = turnkey(pilot, "order", "apply", str(order))
+        assert early.exit_code == 1
+        assert "key-open" in early.stderr
+        time.sleep(1.5)
+        applied = turnkey(pilot, "order", "apply", str(order))
+        assert applied.exit_code == 0, applied.stderr
+        assert "RUNNING" in applied.stdout
+        assert interlock.state is State.RUNNING
+    finally:
+        daemon.close()
 
 
 def test_a_device_whose_gpio_chip_is_absent_is_in_fault(pilot):
