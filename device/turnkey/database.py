@@ -138,6 +138,18 @@ class Database:
             except sqlite3.OperationalError as error:
                 raise _named(error, self.path) from error
 
+    def empty_log(self) -> None:
+        """Move the write-ahead log into the file and truncate it, so that no old page stays in it.
+
+        Raises:
+            StorageFull, StorageError: not now; everything committed stays so, and closing tries again.
+        """
+        with self._lock:
+            try:
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            except sqlite3.OperationalError as error:
+                raise _named(error, self.path) from error
+
     def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
         """Run one statement; inside `transaction` where it writes."""
         with self._lock:

@@ -14,6 +14,8 @@ Rules kept here:
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from turnkey.database import StorageError
 from turnkey.gallery.sealing import Sealer
 from turnkey.gallery.store import TemplateStore
@@ -89,4 +91,5 @@ def finish_rotation(store: TemplateStore, permit: Permit) -> None:
             raise RotationUnderWay("rotation-under-way", f"{store.database.path}: rows of the old key are left")
         store.database.execute("DELETE FROM gallery_key WHERE number < ?", store.key_number)
         permit.check()
-    store.database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with suppress(StorageError):
+        store.database.empty_log()
