@@ -113,6 +113,18 @@ def test_lines_that_can_no_longer_be_read(running):
     stays_stopped(running)
 
 
+def test_after_lines_that_could_not_be_read_the_debounce_begins_anew(running):
+    running.switch.break_wire(unreadable=True)
+    running.run_ms(20)
+    running.switch.break_wire(unreadable=False)
+    running.run_ms(980)
+    verdict = running.release()
+    assert isinstance(verdict, OrderRefused)
+    assert verdict.reason == "key-open"
+    running.run_ms(60)
+    assert isinstance(running.release(), OrderAccepted)
+
+
 def test_lines_that_cannot_be_read_at_boot(bench):
     bench.switch.break_wire(unreadable=True)
     bench.boot()

@@ -259,6 +259,21 @@ def test_a_disk_that_fails_while_it_runs_stops_it_for_good(bench, failing):
     assert bench.interlock.state is not State.RUNNING
 
 
+def test_a_stop_that_was_set_aside_is_over_once_it_was_released(bench):
+    disk = FragileDisk()
+    running_on(bench, disk)
+    disk.fail_at = 0
+    bench.switch.open_key()
+    disk.fail_at = None
+    assert "latch.stopped" in disk.files
+    bench.boot()
+    assert bench.interlock.status().reason == "latch-set-aside"
+    bench.commission()
+    bench.boot()
+    bench.run_ms(1200)
+    assert bench.interlock.state is State.RUNNING
+
+
 def test_a_release_that_cannot_be_latched_starts_nothing(bench):
     disk = FragileDisk()
     running_on(bench, disk)

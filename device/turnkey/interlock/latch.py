@@ -178,7 +178,8 @@ class Latch:
             trouble = trouble if trouble not in (None, "latch-missing") else "latch-set-aside"
             if record is None or record.epoch < aside.epoch:
                 record = aside
-        if record is not None and record.epoch < ledger_epoch:
+        # One that was set aside is behind the ledger by the stop that did not fit on the disk: the mark says as much.
+        if record is not None and record.epoch < ledger_epoch and trouble != "latch-set-aside":
             trouble = "latch-older-than-ledger"
         if trouble is None and record is not None:
             self._highest = record.epoch
