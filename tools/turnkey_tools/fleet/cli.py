@@ -16,7 +16,7 @@ from turnkey_tools.fleet import view
 from turnkey_tools.fleet.health import BACKLOG_LEADS, STALE_S, Health, Level, Limits, health, worst
 from turnkey_tools.fleet.store import Store
 from turnkey_tools.fleet.subscription import Subscription
-from turnkey_tools.leads.cli import KeysError, device_keys
+from turnkey_tools.leads.keys import KeysError, device_keys
 from turnkey_tools.provision import Site
 
 _QUIET_S = 0.5

@@ -1,9 +1,11 @@
-"""`turnkeyctl leads …`: the lead desk on a terminal. Thin: arguments in, `Subscription` and `view` do the work."""
+"""`turnkeyctl leads …`: the lead desk on a terminal. Thin: arguments in, `Subscription` and `view` do the work.
+
+The other commands are in casework.py.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +13,14 @@ import typer
 from rich.console import Console
 
 from turnkey.database import StorageError
-from turnkey.envelope import KeyFileError, PublicKey
-from turnkey.uplink.topics import is_device_id
-from turnkey_tools.leads import view
+from turnkey_tools.leads import casework, view
 from turnkey_tools.leads.desk import Accepted, Reason, Refused
+from turnkey_tools.leads.keys import KeysError, device_keys
 from turnkey_tools.leads.store import Store
 from turnkey_tools.leads.subscription import Subscription
 from turnkey_tools.provision import Identity, Site
+
+__all__ = ["app", "device_keys"]
 
 app = typer.Typer(no_args_is_help=True, help="The lead desk: receive, verify and show leads.")
 
@@ -27,27 +30,17 @@ def _leads() -> None:
     """The lead desk: receive, verify and show leads."""
 
 
-class KeysError(Exception):
-    """The directory of device keys cannot be used; the message says which file."""
-
-
-def device_keys(folder: Path) -> Mapping[str, PublicKey]:
-    """Public keys by device id, from `ID.pub` files.
-
-    Raises:
-        KeysError: no such directory, no key in it, or a file that is not a key.
-    """
-    keys = {}
-    for file in sorted(folder.glob("*.pub")):
-        if not is_device_id(file.stem):
-            raise KeysError(f"{file}: the file's name is not a device id")
-        try:
-            keys[file.stem] = PublicKey.from_pem(file.read_bytes())
-        except KeyFileError as error:
-            raise KeysError(f"{file}: {error}") from error
-    if not keys:
-        raise KeysError(f"{folder}: no device key (ID.pub) here, so no lead could be believed")
-    return keys
+app.command("list")(casework.list_leads)
+for _command in (
+    casework.show,
+    casework.review,
+    casework.close,
+    casework.export,
+    casework.verify,
+    casework.audit,
+    casework.examiner,
+):
+    app.command()(_command)
 
 
 @app.command()

@@ -10,6 +10,7 @@ Rules kept here:
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -20,10 +21,25 @@ from turnkey_tools.leads.desk import Accepted, Reason, Refused, Verdict
 MAX_REFUSALS: Final = 10_000
 _MAX_TOPIC: Final = 200
 
+_REVIEW: Final = """
+CREATE TABLE examiner (name TEXT PRIMARY KEY, key TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE action (
+    id INTEGER PRIMARY KEY, lead_id TEXT NOT NULL, kind TEXT NOT NULL, examiner TEXT NOT NULL, envelope BLOB NOT NULL,
+    UNIQUE (lead_id, kind, examiner)
+) STRICT;
+CREATE TABLE trail (place INTEGER PRIMARY KEY, lead_id TEXT NOT NULL, entry BLOB NOT NULL, hash TEXT NOT NULL) STRICT;
+CREATE INDEX trail_lead ON trail (lead_id, place);
+CREATE TRIGGER action_is_final_1 BEFORE UPDATE ON action BEGIN SELECT raise(ABORT, 'what was signed stays'); END;
+CREATE TRIGGER action_is_final_2 BEFORE DELETE ON action BEGIN SELECT raise(ABORT, 'what was signed stays'); END;
+CREATE TRIGGER trail_only_grows_1 BEFORE UPDATE ON trail BEGIN SELECT raise(ABORT, 'the trail only grows'); END;
+CREATE TRIGGER trail_only_grows_2 BEFORE DELETE ON trail BEGIN SELECT raise(ABORT, 'the trail only grows'); END;
+"""
+
 _FORMAT: Final = Format(
     name="lead desk's store",
     application_id=0x544B4C44,  # "TKLD"
-    version=1,
+    version=2,
+    upgrades=(_REVIEW,),
     schema="""
 CREATE TABLE lead (
     device_id TEXT NOT NULL,
@@ -37,8 +53,19 @@ CREATE TABLE lead (
 CREATE TABLE refusal (
     id INTEGER PRIMARY KEY, received_at TEXT NOT NULL, topic TEXT NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL
 ) STRICT;
-""",
+"""
+    + _REVIEW,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An accepted lead as it lies in the store: its id, the digest of what was signed, when it came, the envelope."""
+
+    lead_id: str
+    digest: str
+    received_at: str
+    envelope: bytes
 
 
 class Store:
@@ -50,7 +77,8 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._db = Database(path, _FORMAT)
+        self.database = Database(path, _FORMAT)
+        self._db = self.database
 
     def __enter__(self) -> Store:
         return self
@@ -128,6 +156,19 @@ class Store:
             _storable(refused.detail),
         )
         self._db.execute("DELETE FROM refusal WHERE id <= (SELECT max(id) FROM refusal) - ?", MAX_REFUSALS)
+
+    def received(self) -> list[Received]:
+        """Every accepted lead, oldest first."""
+        return [
+            Received(*row)
+            for row in self._db.rows(
+                "SELECT lead_id, digest, received_at, envelope FROM lead ORDER BY received_at, device_id, sequence"
+            )
+        ]
+
+    def find(self, beginning: str) -> list[Received]:
+        """The accepted leads whose id begins so."""
+        return [lead for lead in self.received() if lead.lead_id.startswith(beginning)]
 
     def refusals(self) -> list[tuple[str, str]]:
         """Reason and detail of the refusals on the trail, oldest first."""
