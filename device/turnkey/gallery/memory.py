@@ -33,26 +33,33 @@ class SecretMemory:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._map: mmap.mmap | None = mmap.mmap(-1, size)
+        huge = size >= _HUGE_PAGE_BYTES
+        # Private, not shared: shared anonymous memory is a file to the kernel, and gets no huge pages. The slack for
+        # alignment is never touched, so that it costs no memory.
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        self._map: mmap.mmap | None = mmap.mmap(-1, size + (_HUGE_PAGE_BYTES if huge else 0), flags=flags)
         self._map.madvise(mmap.MADV_DONTDUMP)
-        if size >= _HUGE_PAGE_BYTES:
-            self._map.madvise(mmap.MADV_HUGEPAGE)
-        handle: ctypes.Array[ctypes.c_char] = (ctypes.c_char * size).from_buffer(self._map)
-        self.locked = _libc.mlock(ctypes.addressof(handle), size) == 0
+        handle: ctypes.Array[ctypes.c_char] = (ctypes.c_char * len(self._map)).from_buffer(self._map)
+        address = ctypes.addressof(handle)
         del handle
+        self._start = -address % _HUGE_PAGE_BYTES if huge else 0
+        if huge:
+            self._map.madvise(mmap.MADV_HUGEPAGE)
+        self.locked = _libc.mlock(address + self._start, size) == 0
 
     def array(self, dtype: type[Scalar], shape: tuple[int, ...], offset: int = 0) -> NDArray[Scalar]:
         """An array over part of the memory, `offset` bytes from its start."""
         if self._map is None:
             raise ValueError("this memory was wiped")
-        flat: NDArray[Scalar] = np.frombuffer(self._map, dtype=dtype, count=int(np.prod(shape)), offset=offset)
+        start = self._start + offset
+        flat: NDArray[Scalar] = np.frombuffer(self._map, dtype=dtype, count=int(np.prod(shape)), offset=start)
         return flat.reshape(shape)
 
     def view(self, start: int, stop: int) -> memoryview:
         """Bytes from `start` to `stop`, writable. Release it before `wipe`."""
         if self._map is None:
             raise ValueError("this memory was wiped")
-        return memoryview(self._map)[start:stop]
+        return memoryview(self._map)[self._start + start : self._start + stop]
 
     def wipe(self) -> None:
         """Overwrite with zeros and unmap. Safe to call twice.
@@ -62,7 +69,7 @@ class SecretMemory:
         mapped, self._map = self._map, None
         if mapped is None:
             return
-        np.frombuffer(mapped, dtype=np.uint8)[:] = 0
+        np.frombuffer(mapped, dtype=np.uint8, count=self.size, offset=self._start)[:] = 0
         try:
             mapped.close()
         except BufferError:
