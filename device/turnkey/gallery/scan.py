@@ -3,9 +3,10 @@
 Rules kept here:
 1. Every row is compared with every probe. The scan only decides which rows are worth opening for an exact score; it
    never decides a score.
-2. The error of int8 is bounded, not assumed: a row x is stored as s*r (r int8, s its own scale) and the norm of what
-   that leaves out is kept, likewise for the probe q. By Cauchy-Schwarz the exact score differs from the scanned one by
-   at most |q - q'|*|x| + |q'|*|x - x'|. Whoever re-scores until that bound rules the rest out has the exact best.
+2. The error of int8 is bounded, not assumed: a row x is stored as s*r (r int8, s the usual scale, or its own where a
+   component is too large for that) and the norm of what that leaves out is kept, likewise for the probe q. By
+   Cauchy-Schwarz the exact score differs from the scanned one by at most |q - q'|*|x| + |q'|*|x - x'|. Whoever
+   re-scores until that bound rules the rest out has the exact best.
 3. Templates in int8 are templates: they live in `SecretMemory`, in blocks, so that growth copies nothing and needs no
    second copy of everything. A removed row is overwritten in place.
 
@@ -33,6 +34,8 @@ _NORM_SLACK = 1e-3
 _ROUNDING = 1e-5
 """More than float32 and float64 arithmetic on 128 terms below 1 can add up to."""
 _LARGEST = 127
+_USUAL_SCALE = np.float32(0.5 / _LARGEST)
+"""Components of a 128-d unit template hardly ever exceed 0.5; one scale for all saves a pass over the scores."""
 _SCRATCH_ROWS = 1024
 
 
@@ -54,13 +57,18 @@ class Shortlist:
 
 
 class Block:
-    """Up to `BLOCK_ROWS` rows: int8 templates, scales, row numbers. A removed row has scale zero."""
+    """Up to `BLOCK_ROWS` rows: int8 templates, scales, row numbers. A removed row has scale zero.
+
+    Attributes:
+        uniform: every used row has the usual scale.
+    """
 
     BYTES = BLOCK_ROWS * (TEMPLATE_DIMENSIONS + 4 + 8)
 
     def __init__(self) -> None:
         self.memory = SecretMemory(self.BYTES)
         self.used = 0
+        self.uniform = True
         self.templates = self.memory.array(np.int8, (BLOCK_ROWS, TEMPLATE_DIMENSIONS))
         self.scales = self.memory.array(np.float32, (BLOCK_ROWS,), BLOCK_ROWS * TEMPLATE_DIMENSIONS)
         self.rows = self.memory.array(np.int64, (BLOCK_ROWS,), BLOCK_ROWS * (TEMPLATE_DIMENSIONS + 4))
@@ -78,9 +86,7 @@ class ScanMatrix:
         self.blocks: list[Block] = []
         self.residual = 0.0
         self._live = 0
-        self._added = 0
-        # Dot products of int8 stay below 2^24, so that float32 holds them exactly.
-        self._scores: NDArray[np.float32] = np.empty((1, BLOCK_ROWS), dtype=np.float32)
+        self._scores: NDArray[np.float64] = np.empty((1, BLOCK_ROWS), dtype=np.float64)
         self._scratch = SecretMemory(2 * 4 * TEMPLATE_DIMENSIONS * _SCRATCH_ROWS)
         shape = (_SCRATCH_ROWS, TEMPLATE_DIMENSIONS)
         self._levels = self._scratch.array(np.float32, shape)
@@ -114,6 +120,7 @@ class ScanMatrix:
         count, levels, rest = len(rows), self._levels[: len(rows)], self._rest[: len(rows)]
         at = slice(block.used, block.used + count)
         scales = np.maximum(templates.max(axis=1), -templates.min(axis=1)) / np.float32(_LARGEST)
+        np.maximum(scales, _USUAL_SCALE, out=scales)
         np.divide(templates, scales[:, None], out=levels)
         np.rint(levels, out=levels)
         np.copyto(block.templates[at], levels, casting="unsafe")
@@ -123,15 +130,15 @@ class ScanMatrix:
         block.scales[at] = scales
         block.rows[at] = rows
         block.used += count
+        block.uniform = block.uniform and bool((scales == _USUAL_SCALE).all())
         self._live += count
-        self._added += count
 
     def adopt(self, block: Block, residual: float) -> None:
         """Take over a filled block, from a snapshot."""
         self.blocks.append(block)
         self.residual = max(self.residual, residual)
         self._live += int(np.count_nonzero(block.scales[: block.used]))
-        self._added += block.used
+        block.uniform = bool((block.scales[: block.used] == _USUAL_SCALE).all())
 
     def remove(self, row: int) -> bool:
         """Overwrite a row; False where there is none."""
@@ -142,6 +149,7 @@ class ScanMatrix:
                     return False
                 block.templates[at] = 0
                 block.scales[at] = 0
+                block.uniform = False
                 self._live -= 1
                 return True
         return False
@@ -154,19 +162,19 @@ class ScanMatrix:
         """
         levels, scale, left_out = quantised(probe)
         rows: list[NDArray[np.int64]] = []
-        scores: list[NDArray[np.float32]] = []
-        floor, listed = np.float32(-np.inf), 0
+        scores: list[NDArray[np.float64]] = []
+        floor, listed = -np.inf, 0
         for block, scanned in self._scanned(levels, newer_than):
             above = np.flatnonzero(scanned > floor)
             if above.size > 4 * wanted:
-                floor = np.partition(scanned[above], -wanted)[-wanted]
+                floor = float(np.partition(scanned[above], -wanted)[-wanted])
                 above = np.flatnonzero(scanned >= floor)
             rows.append(block.rows[above])
             scores.append(scanned[above])
             listed += above.size
             if listed > 4 * wanted:
                 all_rows, all_scores = np.concatenate(rows), np.concatenate(scores)
-                floor = max(floor, np.partition(all_scores, -wanted)[-wanted])
+                floor = max(floor, float(np.partition(all_scores, -wanted)[-wanted]))
                 keep = all_scores >= floor
                 rows, scores = [all_rows[keep]], [all_scores[keep]]
                 listed = int(np.count_nonzero(keep))
@@ -175,19 +183,22 @@ class ScanMatrix:
         all_rows, all_scores = np.concatenate(rows), np.concatenate(scores)
         order = np.lexsort((all_rows, -all_scores))
         error = self._error(left_out, float(scale * np.linalg.norm(levels)))
-        return Shortlist(all_rows[order], all_scores[order] * np.float64(scale), float(floor) * scale, error)
+        unit = scale * float(_USUAL_SCALE)
+        return Shortlist(all_rows[order], all_scores[order] * unit, floor * unit, error)
 
-    def _scanned(self, levels: NDArray[np.int8], newer_than: int) -> Iterator[tuple[Block, NDArray[np.float32]]]:
-        """Each block and its rows' scores in units of the probe's scale, removed rows at -inf."""
+    def _scanned(self, levels: NDArray[np.int8], newer_than: int) -> Iterator[tuple[Block, NDArray[np.float64]]]:
+        """Each block and its rows' scores in units of both usual scales, removed rows at -inf."""
         for block in self.blocks:
             used = block.used
             if block.rows[used - 1] <= newer_than:
                 continue
             numkong.cdist(levels, block.templates[:used], "dot", out=self._scores[:, :used])
             scanned = self._scores[0, :used]
-            np.multiply(scanned, block.scales[:used], out=scanned)
-            if newer_than or self._live < self._added:
-                scanned[(block.scales[:used] == 0) | (block.rows[:used] <= newer_than)] = -np.inf
+            if not block.uniform:
+                np.multiply(scanned, block.scales[:used] / _USUAL_SCALE, out=scanned)
+                scanned[block.scales[:used] == 0] = -np.inf
+            if newer_than:
+                scanned[block.rows[:used] <= newer_than] = -np.inf
             yield block, scanned
 
     def _error(self, left_out: float, probe_norm: float) -> float:
@@ -197,7 +208,7 @@ class ScanMatrix:
         """Overwrite and unmap everything."""
         while self.blocks:
             self.blocks.pop().wipe()
-        self._live = self._added = 0
+        self._live = 0
         self._levels = self._rest = np.empty((0, 0), np.float32)
         self._scratch.wipe()
 
