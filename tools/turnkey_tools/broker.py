@@ -183,7 +183,9 @@ class Broker:
             # that root starts would become another user and could no longer read its key.
             user = pwd.getpwuid(os.geteuid()).pw_name
             file = folder / "loopback.conf"
-            file.write_text(mosquitto_conf(folder, self._site.ca.resolve(), self.port, self.host, user))
+            bridge = folder / "bridge.conf"
+            text = mosquitto_conf(folder, self._site.ca.resolve(), self.port, self.host, user)
+            file.write_text(text + (bridge.read_text() if bridge.exists() else ""))
             return [str(mosquitto_path()), "-c", str(file)]
         file = folder / "rumqttd.toml"
         file.write_text(rumqttd_toml(folder / "broker.pem", folder / "broker.key", self.port))

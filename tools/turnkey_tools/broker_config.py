@@ -87,6 +87,39 @@ log_type information
 """
 
 
+def mosquitto_bridge(folder: Path, name: str, host: str, port: int) -> str:
+    """The part of a station's mosquitto.conf that hands on to a central broker.
+
+    Args:
+        folder: absolute; the station broker's own.
+        name: the station's user and client id at the centre.
+        host, port: the central broker; its certificate is checked for `host`.
+    """
+    return f"""\
+# Written by `turnkeyctl bridge`. What devices publish goes out to one broker; nothing comes in.
+connection {name}
+address {host}:{port}
+bridge_protocol_version mqttv50
+bridge_cafile {folder}/bridge-ca.pem
+bridge_certfile {folder}/bridge.pem
+bridge_keyfile {folder}/bridge.key
+bridge_tls_version tlsv1.3
+bridge_insecure false
+remote_clientid {name}
+topic turnkey/v1/+/lead out 1
+topic turnkey/v1/+/attestation out 1
+# What cannot be handed on waits here, on disk, for as long as it takes.
+cleansession false
+notifications false
+try_private false
+bridge_attempt_unsubscribe false
+bridge_outgoing_retain false
+start_type automatic
+restart_timeout 1 30
+keepalive_interval 30
+"""
+
+
 def rumqttd_toml(certificate: Path, key: Path, port: int) -> str:
     """rumqttd's configuration (rumqttd 0.20): one MQTT 5 listener on loopback, TLS with the broker's certificate."""
     return f"""\

@@ -6,6 +6,7 @@ import typer
 
 from turnkey_tools.authority import app as authority
 from turnkey_tools.bench.commands import app as bench
+from turnkey_tools.bridge import bridge
 from turnkey_tools.evaluate.commands import evaluate
 from turnkey_tools.fleet.cli import fleet
 from turnkey_tools.leads.cli import app as leads
@@ -24,6 +25,7 @@ app.add_typer(bench, name="bench")
 app.add_typer(leads, name="leads")
 app.add_typer(models, name="models")
 app.add_typer(order, name="order")
+app.command()(bridge)
 app.command()(evaluate)
 app.command()(fleet)
 app.command()(provision)

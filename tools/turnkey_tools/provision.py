@@ -28,7 +28,7 @@ from typing import Annotated, Final
 import typer
 
 from turnkey.envelope import SigningKey
-from turnkey.uplink.topics import Kind, Topic, is_device_id
+from turnkey.uplink.topics import ROOT, Kind, Topic, is_device_id
 from turnkey_tools.broker_config import Access, mosquitto_acl, mosquitto_conf
 from turnkey_tools.certificates import Pair, Use, issue, new_ca
 
@@ -90,6 +90,10 @@ class Site:
         """Names of the provisioned desks."""
         return _names(self.root / "desks")
 
+    def bridges(self) -> list[str]:
+        """Names under which other stations' brokers hand on to this site's."""
+        return _names(self.root / "bridges")
+
     def device(self, device_id: str) -> Device:
         folder = self.root / "devices" / device_id
         return Device(
@@ -148,24 +152,24 @@ def provision_site(
     site = Site(root)
     ca = new_ca("Turnkey site CA")
     _write_private(root / "ca.key", ca.key)
-    _write_public(site.ca, ca.certificate)
+    write_public(site.ca, ca.certificate)
     folder = root / "broker"
     for each in (folder, root / "devices", root / "desks"):
         each.mkdir(mode=0o700)
-    _issue(site, site.broker, Use.SERVER, ["localhost", "127.0.0.1", *broker_names])
-    _write_public(site.mosquitto_conf, mosquitto_conf(folder.resolve(), site.ca.resolve(), port).encode())
-    _write_public(site.acl, b"")
+    issue_identity(site, site.broker, Use.SERVER, ["localhost", "127.0.0.1", *broker_names])
+    write_public(site.mosquitto_conf, mosquitto_conf(folder.resolve(), site.ca.resolve(), port).encode())
+    write_public(site.acl, b"")
     for desk in desks:
         keys = site.desk_device_keys(desk)
         keys.parent.mkdir(mode=0o700)
         keys.mkdir(mode=0o700)
-        _issue(site, site.desk(desk), Use.CLIENT, [desk])
+        issue_identity(site, site.desk(desk), Use.CLIENT, [desk])
     (root / "fleet").mkdir(mode=0o700)
     site.fleet_device_keys.mkdir(mode=0o700)
-    _issue(site, site.fleet, Use.CLIENT, [FLEET])
+    issue_identity(site, site.fleet, Use.CLIENT, [FLEET])
     for device in devices:
         add_device(site, device)
-    _grant(site)
+    grant(site)
     return site
 
 
@@ -177,7 +181,7 @@ def add_device(site: Site, device_id: str) -> Device:
     Raises:
         SiteError: no such site, or the device exists.
     """
-    if not is_device_id(device_id) or device_id in site.desks() or device_id in _TAKEN:
+    if not is_device_id(device_id) or device_id in {*site.desks(), *site.bridges(), *_TAKEN}:
         raise SiteError(f"not usable as a device id: {device_id!r}")
     device = site.device(device_id)
     if not site.ca.exists():
@@ -186,14 +190,14 @@ def add_device(site: Site, device_id: str) -> Device:
         device.signing_key.parent.mkdir(mode=0o700)
     except FileExistsError as error:
         raise SiteError(f"device {device_id} exists already: keys are never overwritten") from error
-    _issue(site, device.mqtt, Use.CLIENT, [device_id])
+    issue_identity(site, device.mqtt, Use.CLIENT, [device_id])
     signing = SigningKey.generate()
     _write_private(device.signing_key, signing.to_pem())
-    _write_public(device.public_key, signing.public.to_pem())
+    write_public(device.public_key, signing.public.to_pem())
     for desk in site.desks():
-        _write_public(site.desk_device_keys(desk) / f"{device_id}.pub", signing.public.to_pem())
-    _write_public(site.fleet_device_keys / f"{device_id}.pub", signing.public.to_pem())
-    _grant(site)
+        write_public(site.desk_device_keys(desk) / f"{device_id}.pub", signing.public.to_pem())
+    write_public(site.fleet_device_keys / f"{device_id}.pub", signing.public.to_pem())
+    grant(site)
     return device
 
 
@@ -203,30 +207,35 @@ def access(site: Site) -> list[Access]:
     topics = {device: tuple(str(Topic(device, kind)) for kind in Kind) for device in devices}
     publishers = [Access(device, write=topics[device], read=()) for device in devices]
     listeners = [Access(desk, write=(), read=("turnkey/v1/+/lead",)) for desk in site.desks()]
-    return [*publishers, *listeners, Access(FLEET, write=(), read=("turnkey/v1/+/attestation",))]
+    every = tuple(f"{ROOT}/+/{kind}" for kind in Kind)
+    bridges = [Access(name, write=every, read=()) for name in site.bridges()]
+    return [*publishers, *bridges, *listeners, Access(FLEET, write=(), read=("turnkey/v1/+/attestation",))]
 
 
-def _grant(site: Site) -> None:
+def grant(site: Site) -> None:
+    """Write the broker's access list anew, whole; a running mosquitto reads it on SIGHUP."""
     temporary = site.acl.with_suffix(".new")
     temporary.write_text(mosquitto_acl(access(site)))
     temporary.replace(site.acl)
 
 
-def _issue(site: Site, identity: Identity, use: Use, hosts: Sequence[str]) -> None:
+def issue_identity(site: Site, identity: Identity, use: Use, hosts: Sequence[str]) -> None:
+    """Issue a certificate of the site's CA and put it and its key where `identity` has them. Raises: SiteError."""
     ca = Pair(site.ca.read_bytes(), (site.root / "ca.key").read_bytes())
     try:
         pair = issue(ca, identity.name, use, hosts)
     except ValueError as error:
         raise SiteError(f"{site.root}: {error}") from error
     _write_private(identity.key, pair.key)
-    _write_public(identity.certificate, pair.certificate)
+    write_public(identity.certificate, pair.certificate)
 
 
 def _write_private(path: Path, content: bytes) -> None:
     _write(path, content, 0o600)
 
 
-def _write_public(path: Path, content: bytes) -> None:
+def write_public(path: Path, content: bytes) -> None:
+    """Write a file that everybody may read and that did not exist. Raises: SiteError."""
     _write(path, content, 0o644)
 
 
