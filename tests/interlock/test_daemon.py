@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from turnkey.interlock.daemon import Daemon, listen, rights_of
+from turnkey.interlock.daemon import Daemon, _Client, listen, rights_of
 from turnkey.interlock.interlock import Interlock
 from turnkey.interlock.latch import Latch
 from turnkey.interlock.lease import DaemonError, LeaseClient, ask, connect
@@ -277,6 +277,36 @@ def test_a_client_that_hangs_does_not_hold_up_the_stop(served, running):
         running.switch.open_key()
         assert time.monotonic() - began < 1.0
         assert running.interlock.state is State.MORATORIUM
+
+
+def test_one_user_cannot_keep_the_others_out(served, running):
+    """A fifth connection of one user is turned away, and is taken again once another has gone."""
+    served()
+    path = running.folder / "socket"
+    held = [connect(path) for _ in range(4)]
+    time.sleep(0.1)
+    with pytest.raises(DaemonError):
+        ask(path, Request(ask="status"))
+    held.pop().close()
+    time.sleep(0.1)
+    assert ask(path, Request(ask="status")).done
+    for connection in held:
+        connection.close()
+
+
+def test_a_word_that_comes_late_does_not_end_the_wait_for_the_next_run(running):
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    client = _Client(near, 0, frozenset())
+    permit = running.interlock.permit()
+    client.hold(permit, b"second")
+    client.let_go(b"first")
+    assert not permit.drain(0)
+    client.let_go(b"second")
+    assert permit.drain(0)
+    client.hold(permit, b"third")
+    client.drop()
+    assert permit.drain(0)
+    far.close()
 
 
 def test_what_is_no_request_ends_the_connection_and_nothing_else(served, running):

@@ -34,7 +34,9 @@ from turnkey.interlock.permit import Permit, Stopped
 from turnkey.interlock.settings import InterlockSettings, SocketSettings
 from turnkey.interlock.wire import MAX_PACKET, Answer, Request, WireError, pack_lease, unpack_request
 
-MAX_CLIENTS = 16
+MAX_CONNECTIONS_EACH = 4
+"""Per user: a booth that was taken over cannot keep an operator's stop order out by holding every connection."""
+BACKLOG = 16
 SEND_TIMEOUT_S = 0.1
 LOOK_AGAIN_S = 0.02
 """While stopped: how often it is seen whether recognition runs again."""
@@ -64,36 +66,41 @@ def rights_of(settings: SocketSettings) -> Rights:
 class _Client:
     """One connection, and what its user may have."""
 
-    def __init__(self, connection: socket.socket, rights: frozenset[str]) -> None:
+    def __init__(self, connection: socket.socket, uid: int, rights: frozenset[str]) -> None:
         self.connection = connection
+        self.uid = uid
         self.rights = rights
         self.leased = False
+        self._lock = threading.Lock()
         self._under_way = ExitStack()
-        self._counts_for: Permit | None = None
+        self._run: bytes | None = None
 
-    def count_as_commit(self, permit: Permit) -> None:
-        """From now on this client holds `permit`: a stop waits for its word. Raises: Stopped."""
-        if self._counts_for is not permit:
-            self.nothing_under_way()
-            self._under_way.enter_context(permit.commit())
-            self._counts_for = permit
+    def hold(self, permit: Permit, run: bytes) -> None:
+        """From now on this client holds a lease of `run`: a stop waits for its word. Raises: Stopped."""
+        with self._lock:
+            if self._run != run:
+                self._under_way.close()
+                self._under_way.enter_context(permit.commit())
+                self._run = run
 
-    def nothing_under_way(self) -> None:
-        """The client said that its permit is dead, or is gone."""
-        self._under_way.close()
-        self._counts_for = None
+    def let_go(self, run: bytes | None = None) -> None:
+        """The client says that its permit of `run` is dead, or it is gone (None). A word come late says nothing."""
+        with self._lock:
+            if run is None or run == self._run:
+                self._under_way.close()
+                self._run = None
 
-    def send(self, packet: bytes | bytearray) -> bool:
+    def send(self, packet: bytes | bytearray) -> None:
+        """Send, or drop a client that does not take it."""
         try:
             self.connection.send(packet)
         except OSError:
             self.drop()
-            return False
-        return True
 
     def drop(self) -> None:
+        """End the connection; its lease runs out."""
         self.leased = False
-        self.nothing_under_way()
+        self.let_go()
         with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)
         self.connection.close()
@@ -127,6 +134,7 @@ class Daemon:
         self._clients: list[_Client] = []
         self._clients_lock = threading.Lock()
         self._closing = threading.Event()
+        self._marked = ""
         self._threads = [
             threading.Thread(target=self._accept, name="interlock-accept", daemon=True),
             threading.Thread(target=self._lease, name="interlock-lease", daemon=True),
@@ -162,6 +170,7 @@ class Daemon:
         self._closing.set()
         for thread in self._threads:
             thread.join(timeout=5)
+        self._mark("stopped")
         self._listener.close()
         with self._clients_lock:
             for client in self._clients:
@@ -180,21 +189,21 @@ class Daemon:
             granted = self._rights.get(uid, frozenset())
             with self._clients_lock:
                 self._clients = [client for client in self._clients if client.connection.fileno() >= 0]
-                if not granted or len(self._clients) >= MAX_CLIENTS:
+                if not granted or sum(client.uid == uid for client in self._clients) >= MAX_CONNECTIONS_EACH:
                     connection.close()
                     continue
                 connection.setsockopt(
                     socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, int(SEND_TIMEOUT_S * 1e6))
                 )
-                client = _Client(connection, granted)
+                client = _Client(connection, uid, granted)
                 self._clients.append(client)
             threading.Thread(target=self._serve, args=(client,), name="interlock-client", daemon=True).start()
 
     def _serve(self, client: _Client) -> None:
         try:
             while packet := client.connection.recv(MAX_PACKET):
-                if packet == b"G":
-                    client.nothing_under_way()
+                if packet[:1] == b"G":
+                    client.let_go(packet[1:])
                     continue
                 request = unpack_request(packet)
                 if request.ask not in client.rights:
@@ -250,7 +259,7 @@ class Daemon:
     def _tell_lease(self, permit: Permit, run: bytes) -> None:
         for client in self._leased():
             try:
-                client.count_as_commit(permit)
+                client.hold(permit, run)
                 key = permit.gallery_key() if "key" in client.rights else None
                 packet = pack_lease(run, permit.valid_until_ns, key)
             except Stopped:
@@ -268,6 +277,9 @@ class Daemon:
 
     def _mark(self, name: str) -> None:
         """Leave the marker that systemd's path units wait for; a machine without systemd misses nothing."""
+        if name == self._marked:
+            return
+        self._marked = name
         folder = self._settings.socket.markers
         other = "stopped" if name == "running" else "running"
         with contextlib.suppress(OSError):
@@ -282,7 +294,7 @@ def listen(path: Path) -> socket.socket:
     mask = os.umask(0o007)
     try:
         listener.bind(str(path))
-        listener.listen(MAX_CLIENTS)
+        listener.listen(BACKLOG)
     except OSError:
         listener.close()
         raise

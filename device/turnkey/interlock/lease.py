@@ -95,7 +95,7 @@ class LeaseClient:
                     packet[:] = bytes(size)
                 elif packet[0] == ord("S"):
                     self._die(bytes(packet[1:]).decode(errors="replace"))
-                    connection.send(b"G")
+                    connection.send(b"G" + self._run)
                 else:
                     raise WireError("neither a lease nor a stop")
 

@@ -6,7 +6,7 @@ everything else is JSON.
     b"L" + run (16 bytes) + end of the lease (8, big-endian, CLOCK_MONOTONIC ns) + gallery key (32 or none)
     b"S" + reason code                       stopped: every permit of every run is dead
     b"A" + JSON                              the answer to a request
-    b"G"                                     from the client: my permit is dead and nothing is under way any more
+    b"G" + run                               from the client: my permit of that run is dead, nothing is under way
     b"R" + JSON                              from the client: a request
 
 The end of a lease is an absolute time: CLOCK_MONOTONIC is one clock for all processes of a machine (clock_gettime(2)),
