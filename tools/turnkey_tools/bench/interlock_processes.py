@@ -160,7 +160,7 @@ def run_booth(root: Path) -> None:
         elif word == "book":
             camera.handed_out_ns.clear()
             done = isinstance(booth.book(argument), Recorded)
-            say(done=done, frames_ns=camera.handed_out_ns)
+            say(done=done, returned=time.monotonic_ns(), frames_ns=camera.handed_out_ns)
         elif word == "ledger":
             entries = [LedgerEntry.model_validate_json(data) for data in journal.entries(limit=journal.size)]
             work = [each for each in entries if isinstance(each.event, Captured | Searched | LeadSigned | Enrolled)]
@@ -189,8 +189,8 @@ class _Driver:
             if not self._ask_booth(f"book B-{number}")["done"]:
                 raise BenchError("a booking of a running device was refused")
         typical_s = (time.perf_counter() - began) / 5
-        delays_ms, seen_ms = [], []
-        interrupted = frames_after = 0
+        delays_ms, seen_ms, discards_ms = [], [], []
+        frames_after = 0
         for done in range(1, stops + 1):
             self._ask_booth("permit")
             self._tell_booth(f"book B-{100 + done}")
@@ -201,14 +201,17 @@ class _Driver:
             died_ns = int(str(answers["died"]))
             delays_ms.append((died_ns - turned_ns) / 1e6)
             seen_ms.append((int(str(answers["seen"])) - turned_ns) / 1e6)
-            interrupted += not answers["done"]
+            if not answers["done"]:
+                discards_ms.append((int(str(answers["returned"])) - died_ns) / 1e6)
             frames = answers["frames_ns"]
             frames_after += sum(each > died_ns for each in frames) if isinstance(frames, list) else 0
             self._release()
             tick(done)
-        return self._score(delays_ms, seen_ms, interrupted, frames_after)
+        return self._score(delays_ms, seen_ms, discards_ms, frames_after)
 
-    def _score(self, delays_ms: list[float], seen_ms: list[float], interrupted: int, frames_after: int) -> Stops:
+    def _score(
+        self, delays_ms: list[float], seen_ms: list[float], discards_ms: list[float], frames_after: int
+    ) -> Stops:
         answer = self._ask_booth("ledger")
         entries = answer["entries"]
         if not isinstance(entries, list):
@@ -227,7 +230,7 @@ class _Driver:
         p50, p99, worst = percentiles(delays_ms)
         return Stops(
             stops=len(delays_ms),
-            interrupted=interrupted,
+            interrupted=len(discards_ms),
             leads=sum(kind == "lead" for kind, _ in entries),
             templates=templates - len(CASES),
             frames_after=frames_after,
@@ -236,6 +239,7 @@ class _Driver:
             p50_ms=p50,
             p99_ms=p99,
             worst_ms=worst,
+            discarded_p99_ms=percentiles(discards_ms or [0.0])[1],
             seen_p99_ms=percentiles(seen_ms)[1],
         )
 
