@@ -8,11 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from vision.portraits import MODELS, OTHER_DAY, OTHER_PERSON, PORTRAIT, frame_of, live_permit, pixels_of
+from vision.portraits import (
+    MODELS,
+    OTHER_DAY,
+    OTHER_PERSON,
+    PORTRAIT,
+    every_portrait,
+    frame_of,
+    live_permit,
+    pixels_of,
+)
 
 from turnkey.interlock.permit import Permit, Stopped
 from turnkey.vision.analyzer import Analysis, Analyzer
 from turnkey.vision.manifest import MANIFEST_NAME, ModelError, read_manifest
+from turnkey.vision.quality import VisionReason, VisionRefusal
 
 
 @pytest.fixture(scope="module")
@@ -143,3 +153,17 @@ def test_what_is_not_a_model_is_refused_whatever_the_manifest_says(copied: Path)
     with pytest.raises(ModelError) as refused:
         Model(b"TFL3" * 100)
     assert refused.value.reason == "model-unusable"
+
+
+@pytest.mark.parametrize("path", every_portrait(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_picture_that_is_not_upright_gives_no_template(analyzer: Analyzer, path: Path, turns: int) -> None:
+    outcome = analyzer.analyze(frame_of(np.rot90(pixels_of(path), turns)), live_permit())
+    assert isinstance(outcome, VisionRefusal)
+    if turns == 2:
+        assert outcome.reason in {VisionReason.NOT_UPRIGHT, VisionReason.NO_FACE}
+
+
+@pytest.mark.parametrize("path", every_portrait(), ids=lambda path: path.stem)
+def test_an_upright_portrait_gives_a_template(analyzer: Analyzer, path: Path) -> None:
+    analysed(analyzer, path)

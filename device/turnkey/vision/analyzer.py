@@ -35,7 +35,7 @@ from turnkey.vision.quality import (
 
 @dataclass(frozen=True)
 class StageTimings:
-    """Wall-clock time of each stage, milliseconds. `detect_ms` holds both passes."""
+    """Wall-clock time of each stage, milliseconds. `detect_ms` holds all passes."""
 
     detect_ms: float
     quality_ms: float
@@ -98,7 +98,11 @@ class Analyzer:
         if refused is not None:
             return VisionRefusal.because(refused)
         permit.check()
-        face = self._detector.refine(frame.pixels, max(faces, key=lambda found: found.box.area))
+        largest = max(faces, key=lambda found: found.box.area)
+        if self._detector.quarter_turns(frame.pixels, largest):
+            return VisionRefusal.because(VisionReason.NOT_UPRIGHT)
+        permit.check()
+        face = self._detector.refine(frame.pixels, largest)
         detected = time.perf_counter()
         permit.check()
         if face.inter_eye_px < 1:

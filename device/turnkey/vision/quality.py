@@ -44,6 +44,7 @@ class VisionReason(StrEnum):
     TOO_DARK = "too-dark"
     TOO_BRIGHT = "too-bright"
     TURNED_AWAY = "turned-away"
+    NOT_UPRIGHT = "not-upright"
 
 
 MESSAGES: dict[VisionReason, str] = {
@@ -55,6 +56,7 @@ MESSAGES: dict[VisionReason, str] = {
     VisionReason.TOO_DARK: "The face is too dark. Add light in front of the person.",
     VisionReason.TOO_BRIGHT: "The face is overexposed. Reduce the light on the person.",
     VisionReason.TURNED_AWAY: "The face is turned away. Have the person look straight at the camera.",
+    VisionReason.NOT_UPRIGHT: "The picture lies on its side or upside down. Set the camera upright.",
 }
 
 
