@@ -18,7 +18,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -26,49 +25,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from turnkey.database import StorageError
+from turnkey.gallery.graph import GraphFile
 from turnkey.gallery.memory import SecretMemory, no_core_dumps, swap_risk
 from turnkey.gallery.partition import PartitionIndex, Progress, silent
+from turnkey.gallery.results import Candidate, GalleryLocked, OtherModel, SearchResult
 from turnkey.gallery.rotation import begin_rotation, finish_rotation, rotate_batch, rotation_pending
 from turnkey.gallery.rows import PARTITIONS
-from turnkey.gallery.search import EXHAUSTIVE, Strategy, best_candidates
-from turnkey.gallery.snapshot import Snapshots
+from turnkey.gallery.search import best_candidates
+from turnkey.gallery.snapshot import Snapshots, sync_folder
 from turnkey.gallery.store import Enrolment, TemplateStore
 from turnkey.interlock.permit import Permit
 
-
-class OtherModel(StorageError):
-    """The gallery holds templates of another embedder."""
-
-
-class GalleryLocked(StorageError):
-    """The gallery is ciphertext: the interlock has taken the key back, or has not given it yet."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One enrolled template and its score against the probe: cosine similarity, -1 to 1."""
-
-    row: int
-    reference: str
-    enrolled_at: datetime
-    score: float
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """What a search found.
-
-    Attributes:
-        partition: what was searched.
-        gallery_size: templates that the partition held, all of them.
-        candidates: the best reference by reference, best score first. No threshold has been applied.
-        strategy: how it was searched, and with what recall.
-    """
-
-    partition: str
-    gallery_size: int
-    candidates: tuple[Candidate, ...]
-    strategy: Strategy = EXHAUSTIVE
+__all__ = ["Candidate", "Gallery", "GalleryLocked", "OtherModel", "SearchResult"]
 
 
 class Gallery:
@@ -77,15 +45,24 @@ class Gallery:
     Args:
         progress: told of a rebuilding that takes long.
         require_locked_memory: refuse to unlock where templates in memory could reach a swap device.
+        scan_budget_ms: where a scan of a partition takes longer, a graph built before (`build_graph`) stands in for it;
+            None: always scan.
     """
 
     def __init__(
-        self, path: Path, model_id: str, *, progress: Progress = silent, require_locked_memory: bool = False
+        self,
+        path: Path,
+        model_id: str,
+        *,
+        progress: Progress = silent,
+        require_locked_memory: bool = False,
+        scan_budget_ms: float | None = None,
     ) -> None:
         self._path = path
         self._model_id = model_id
         self._progress = progress
         self._require_locked_memory = require_locked_memory
+        self._scan_budget_ms = scan_budget_ms
         self._lock = threading.RLock()
         self._locking = threading.Event()
         self._opened: TemplateStore | None = None
@@ -113,6 +90,8 @@ class Gallery:
                     )
                     self._indexes[partition] = index
                     index.build(self._opened)
+                    if self._scan_budget_ms is not None:
+                        index.use_graph(self._opened, self._scan_budget_ms)
             except BaseException:
                 self._wipe()
                 raise
@@ -242,14 +221,24 @@ class Gallery:
             index, store = self._index(partition), self._store
             wide = np.asarray(probe, dtype=np.float64)
             best = best_candidates(
-                index.matrix, lambda rows: store.compare(partition, rows, wide), wide, limit, excluding
+                index.searcher, lambda rows: store.compare(partition, rows, wide), wide, limit, excluding
             )
             candidates = tuple(
                 Candidate(found.row.row, found.row.reference, found.row.enrolled_at, found.score) for found in best
             )
-            size = len(index)
+            size, strategy = len(index), index.strategy
         permit.check()
-        return SearchResult(partition, size, candidates)
+        return SearchResult(partition, size, candidates, strategy)
+
+    def build_graph(self, partition: str, threads: int = 1) -> float:
+        """Build and keep the graph of a partition, for the next unlocking. Takes long. Returns its measured recall.
+
+        Raises:
+            GalleryLocked: a stop took the key; nothing was kept.
+            StorageFull: it cannot be kept.
+        """
+        with self._lock:
+            return self._index(partition).build_graph(self._store, threads)
 
     def expunge(self, partition: str, reference: str) -> list[int]:
         """Remove every template of a reference. Returns the row numbers, if any.
@@ -281,6 +270,7 @@ class Gallery:
 
     def _remove(self, store: TemplateStore, partition: str, first: int, remove: Callable[[], list[int]]) -> list[int]:
         forgotten = Snapshots(self._path, partition).forget(first)
+        self._forget_graph(partition, first)
         rows = remove()
         index = self._indexes.get(partition)
         if index is not None:
@@ -314,6 +304,7 @@ class Gallery:
             finish_rotation(self._store, permit)
             for index in self._indexes.values():
                 index.snapshots.forget(0)
+                self._forget_graph(index.partition, 0)
                 index.snapshot(self._store)
 
     @property
@@ -321,6 +312,13 @@ class Gallery:
         """Whether rows of an older key are left."""
         with self._lock:
             return rotation_pending(self._store)
+
+    def _forget_graph(self, partition: str, row: int) -> None:
+        """Delete the graph's snapshot where it may hold a row, before the row is deleted."""
+        file = GraphFile.beside(self._path, partition, self._model_id)
+        if file.newest() >= row:
+            file.path.unlink(missing_ok=True)
+            sync_folder(file.path.parent)
 
     @contextmanager
     def _rows(self) -> Iterator[TemplateStore]:

@@ -61,6 +61,13 @@ class SecretMemory:
             raise ValueError("this memory was wiped")
         return memoryview(self._map)[self._start + start : self._start + stop]
 
+    def find(self, wanted: bytes) -> int:
+        """Where `wanted` first stands in the memory; -1 where it does not."""
+        if self._map is None:
+            raise ValueError("this memory was wiped")
+        at = self._map.find(wanted, self._start, self._start + self.size)
+        return at if at < 0 else at - self._start
+
     def wipe(self) -> None:
         """Overwrite with zeros and unmap. Safe to call twice.
 

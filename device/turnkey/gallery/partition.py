@@ -9,14 +9,18 @@ Rules kept here:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from turnkey.database import StorageError
+from turnkey.database import StorageError, StorageFull
+from turnkey.gallery.graph import Graph, GraphFile, GraphSearcher
+from turnkey.gallery.rows import TEMPLATE_DIMENSIONS
 from turnkey.gallery.scan import ScanMatrix
+from turnkey.gallery.search import EXHAUSTIVE, Searcher, Strategy
 from turnkey.gallery.snapshot import Snapshots, Unusable
 from turnkey.gallery.store import TemplateStore
 
@@ -40,6 +44,8 @@ class PartitionIndex:
         self.partition = partition
         self.matrix = ScanMatrix()
         self.snapshots = Snapshots(path, partition)
+        self.graph: Graph | None = None
+        self.graph_file = GraphFile.beside(path, partition, model_id)
         self.fault: str | None = None
         self.opened_rows = 0
         self._model_id = model_id
@@ -99,6 +105,54 @@ class PartitionIndex:
         except StorageError as error:
             self.fault = str(error)
 
+    @property
+    def strategy(self) -> Strategy:
+        """How this partition is searched now."""
+        return EXHAUSTIVE if self.graph is None else Strategy("graph", self.graph.recall)
+
+    @property
+    def searcher(self) -> Searcher:
+        """What searches it now."""
+        return self.matrix if self.graph is None else GraphSearcher(self.graph, self.matrix)
+
+    def use_graph(self, store: TemplateStore, scan_budget_ms: float) -> None:
+        """Let the graph stand in where a scan takes longer than the budget and there is a good one; scan otherwise."""
+        if self.graph is not None or not len(self.matrix) or self._scan_ms() <= scan_budget_ms:
+            return
+        try:
+            self.graph = Graph.load(self.graph_file, store.sealer, store.key_number, self.matrix)
+        except Unusable as reason:
+            self.fault = f"scanned, though over budget: {reason}"
+
+    def build_graph(self, store: TemplateStore, threads: int = 1) -> float:
+        """Build the graph anew and keep it. Returns its measured recall.
+
+        Raises:
+            StorageFull: it cannot be written.
+        """
+
+        def progress(done: int, of: int) -> None:
+            self._check()
+            self._progress(f"{self.partition}, graph", done, of)
+
+        graph = Graph.build(self.matrix, threads=threads, progress=progress)
+        try:
+            graph.write(self.graph_file, store.sealer, store.key_number)
+        except OSError as error:
+            raise StorageFull("disk", f"{self.graph_file.path}: {error.strerror}") from error
+        finally:
+            graph.wipe()
+        return graph.recall
+
+    def _scan_ms(self) -> float:
+        probe = np.full(TEMPLATE_DIMENSIONS, TEMPLATE_DIMENSIONS**-0.5)
+        times = []
+        for _ in range(3):
+            began = time.perf_counter()
+            self.matrix.shortlist(probe, 1)
+            times.append(1e3 * (time.perf_counter() - began))
+        return min(times)
+
     def __len__(self) -> int:
         return len(self.matrix)
 
@@ -109,8 +163,14 @@ class PartitionIndex:
     def remove(self, rows: list[int]) -> None:
         """Overwrite what has just been removed from the rows."""
         for row in rows:
+            template = self.matrix.template(row)
+            if template is not None and self.graph is not None and row <= self.graph.newest:
+                self.graph.overwrite(template)
             self.matrix.remove(row)
 
     def wipe(self) -> None:
         """Overwrite and unmap everything."""
+        if self.graph is not None:
+            self.graph.wipe()
+            self.graph = None
         self.matrix.wipe()

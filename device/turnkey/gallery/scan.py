@@ -154,6 +154,18 @@ class ScanMatrix:
                 return True
         return False
 
+    def holds(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of `rows` it holds."""
+        return np.array([self.template(int(row)) is not None for row in rows], dtype=np.bool_)
+
+    def template(self, row: int) -> NDArray[np.int8] | None:
+        """A row's int8 template in place; None where there is none."""
+        for block in self.blocks:
+            if row <= block.rows[block.used - 1]:
+                at = int(np.searchsorted(block.rows[: block.used], row))
+                return block.templates[at] if block.rows[at] == row and block.scales[at] else None
+        return None
+
     def shortlist(self, probe: NDArray[np.float64], wanted: int, newer_than: int = 0) -> Shortlist:
         """Compare a probe ((128,) float64, unit norm) with every row; list at least the best `wanted`.
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -100,33 +100,22 @@ class Snapshots:
             block_rows=BLOCK_ROWS,
             used=tuple(block.used for block in matrix.blocks),
         )
-        temporary = path.with_suffix(_UNFINISHED)
         try:
-            self._write(temporary, header, matrix, sealer, check)
-            os.replace(temporary, path)  # noqa: PTH105 - the faults in the tests are injected into these calls
-            self._sync_folder()
+            write_whole(path, self._pieces(header, matrix, sealer, check))
         except OSError as error:
             raise StorageFull("disk", f"{path}: {error.strerror}") from error
-        finally:
-            with suppress(OSError):
-                temporary.unlink()
         self._delete(older)
         return path
 
     @staticmethod
-    def _write(path: Path, header: Header, matrix: ScanMatrix, sealer: Sealer, check: Callable[[], None]) -> None:
+    def _pieces(header: Header, matrix: ScanMatrix, sealer: Sealer, check: Callable[[], None]) -> Iterator[bytes]:
         text = header.model_dump_json().encode()
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            _write_all(descriptor, _MAGIC + _LENGTH.pack(len(text)) + text)
-            for place, block in enumerate(matrix.blocks):
-                check()
-                with block.memory.view(0, Block.BYTES) as plain:
-                    sealed = sealer.seal(plain, _bound(text, place))
-                _write_all(descriptor, sealed)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        yield headed(text)
+        for place, block in enumerate(matrix.blocks):
+            check()
+            with block.memory.view(0, Block.BYTES) as plain:
+                sealed = sealer.seal(plain, _bound(text, place))
+            yield sealed
 
     def load(self, path: Path, sealer: Sealer, key_number: int, model_id: str, check: Callable[[], None]) -> ScanMatrix:
         """Open a snapshot.
@@ -137,7 +126,7 @@ class Snapshots:
         matrix = ScanMatrix()
         try:
             with path.open("rb", buffering=0) as file:
-                text = _header_text(file.read(len(_MAGIC) + _LENGTH.size), file.read)
+                text = header_text(file.read)
                 header = Header.model_validate_json(text)
                 self._check(header, key_number, model_id)
                 for place, used in enumerate(header.used):
@@ -184,19 +173,54 @@ class Snapshots:
         try:
             for path in paths:
                 path.unlink(missing_ok=True)
-            self._sync_folder()
+            sync_folder(self._folder)
         except OSError as error:
             raise StorageError("unwritable", f"{error.filename}: {error.strerror}") from error
 
-    def _sync_folder(self) -> None:
-        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OSError: disk full or failing; what was at `path` stays.
+    """
+    temporary = path.with_suffix(_UNFINISHED)
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
+            for piece in pieces:
+                _write_all(descriptor, piece)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        os.replace(temporary, path)  # noqa: PTH105 - the tests inject faults into these calls
+        sync_folder(path.parent)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
 
 
-def _header_text(start: bytes, read: Callable[[int], bytes]) -> bytes:
+def sync_folder(folder: Path) -> None:
+    """Make renames and deletions in a folder last."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def headed(text: bytes) -> bytes:
+    """The start of a snapshot with this header."""
+    return _MAGIC + _LENGTH.pack(len(text)) + text
+
+
+def header_text(read: Callable[[int], bytes]) -> bytes:
+    """Read the header from a snapshot's start.
+
+    Raises:
+        Unusable: it has none.
+    """
+    start = read(len(_MAGIC) + _LENGTH.size)
     if not start.startswith(_MAGIC) or len(start) != len(_MAGIC) + _LENGTH.size:
         raise Unusable("not a snapshot")
     (length,) = _LENGTH.unpack(start[len(_MAGIC) :])
@@ -209,7 +233,7 @@ def _newest(path: Path) -> float:
     """The highest row a snapshot may hold, by its own word; a file that does not say may hold any."""
     try:
         with path.open("rb", buffering=0) as file:
-            return Header.model_validate_json(_header_text(file.read(len(_MAGIC) + _LENGTH.size), file.read)).newest
+            return Header.model_validate_json(header_text(file.read)).newest
     except (OSError, Unusable, ValidationError):
         return float("inf")
 

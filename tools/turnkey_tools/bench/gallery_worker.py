@@ -117,6 +117,8 @@ def search(spec: Spec) -> dict[str, object]:
         },
         50,
     )
+    for turn in range(51):
+        gallery.expunge(PARTITION, f"N-{turn}")  # so that the folder can be used again
     return {
         "start_s": first_s - spec.spawned_s,
         "unlock_and_search_s": first_s - loaded_s,

@@ -1,0 +1,235 @@
+"""The graph (usearch, HNSW): stands in for the scan where a partition outgrows the board, and says so.
+
+It is not complete: it finds the right first candidate for most mated probes, and `recall` says for how many. What it
+finds is opened and scored like everything else.
+
+Rules kept here:
+1. A graph is built once over a scan matrix and never changed. Rows enrolled since are scanned beside it, so that no row
+   is out of reach, and no key is ever removed and added again (which usearch's HNSW does not survive).
+2. Its recall is measured when it is built, against the scan, and goes with it into its snapshot and each result.
+3. It lies in `SecretMemory`: usearch only looks at it there. An expunged template is overwritten in it.
+4. It is a cache: a snapshot that does not open, or whose matrix has other rows, is set aside, and the scan serves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cryptography.exceptions import InvalidTag
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+from usearch.index import Index
+
+from turnkey.gallery.memory import SecretMemory
+from turnkey.gallery.rows import TEMPLATE_DIMENSIONS
+from turnkey.gallery.scan import BLOCK_ROWS, ScanMatrix, Shortlist, quantised
+from turnkey.gallery.sealing import OVERHEAD_BYTES, Sealer
+from turnkey.gallery.snapshot import Unusable, headed, header_text, write_whole
+
+CONNECTIVITY = 16
+EXPANSION_ADD = 128
+EXPANSION_SEARCH = 256
+RECALL_PROBES = 500
+MATED_COSINE = 0.6
+"""How like its mate a probe is that recall is measured with: a middling mated score."""
+
+_ADDED_AT_ONCE = 4096
+_LISTED = 64
+_NOT_RULED_OUT = 2.0
+
+
+class Header(BaseModel):
+    """What a graph's snapshot is of; believed once the graph opens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    partition: str
+    model_id: str
+    key_number: int
+    newest: int
+    rows: int
+    recall: float
+    size: int
+
+
+@dataclass(frozen=True)
+class GraphFile:
+    """Where the graph of a partition is kept, and what must be in it."""
+
+    path: Path
+    partition: str
+    model_id: str
+
+    @classmethod
+    def beside(cls, gallery: Path, partition: str, model_id: str) -> GraphFile:
+        """The file beside the gallery."""
+        return cls(gallery.with_name(f"{gallery.name}.{partition}.graph"), partition, model_id)
+
+    def newest(self) -> float:
+        """The highest row it may hold, by its own word; a file that does not say may hold any, none holds -inf."""
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                return Header.model_validate_json(header_text(file.read)).newest
+        except FileNotFoundError:
+            return float("-inf")
+        except (OSError, Unusable, ValidationError):
+            return float("inf")
+
+
+class Graph:
+    """A graph over the rows of a matrix up to `newest`. Make one with `build` or `load`."""
+
+    def __init__(self, memory: SecretMemory, newest: int, rows: int) -> None:
+        self._memory = memory
+        self._view = memory.view(0, memory.size)
+        index: Any = Index.restore(self._view, view=True)
+        if index is None or len(index) != rows:
+            raise Unusable("not a graph of so many rows")
+        self._index = index
+        self._index.expansion_search = EXPANSION_SEARCH
+        self.newest = newest
+        self.rows = rows
+        self.recall = 0.0
+
+    @classmethod
+    def build(cls, matrix: ScanMatrix, *, threads: int, progress: Callable[[int, int], None]) -> Graph:
+        """Build over all rows of a matrix: a minute and more for each hundred thousand.
+
+        Args:
+            progress: called with rows done and rows in all; what it raises ends the building.
+        """
+        index: Any = Index(
+            ndim=TEMPLATE_DIMENSIONS,
+            metric="ip",
+            dtype="i8",
+            connectivity=CONNECTIVITY,
+            expansion_add=EXPANSION_ADD,
+        )
+        done = 0
+        for block in matrix.blocks:
+            for start in range(0, block.used, _ADDED_AT_ONCE):
+                stop = min(start + _ADDED_AT_ONCE, block.used)
+                live = block.scales[start:stop] > 0
+                keys = block.rows[start:stop][live].astype(np.uint64)
+                index.add(keys, block.templates[start:stop][live], threads=threads)
+                done += len(keys)
+                progress(done, len(matrix))
+        saved = index.save()
+        index.reset()
+        memory = SecretMemory(len(saved))
+        with memory.view(0, memory.size) as into:
+            into[:] = saved
+        saved[:] = bytes(len(saved))
+        graph = cls(memory, matrix.newest, len(matrix))
+        graph.recall = _measured_recall(graph, matrix)
+        return graph
+
+    def nearest(self, probe: NDArray[np.float64], wanted: int) -> NDArray[np.int64]:
+        """Row numbers of what it takes for the nearest, nearest first."""
+        levels, _, _ = quantised(probe)
+        return np.asarray(self._index.search(levels[0], wanted, threads=1).keys, dtype=np.int64)
+
+    def overwrite(self, template: NDArray[np.int8]) -> bool:
+        """Overwrite a template with zeros where it stands in the graph; the links of its node stay."""
+        at = self._memory.find(template.tobytes())
+        if at < 0:
+            return False
+        self._memory.array(np.int8, (TEMPLATE_DIMENSIONS,), at)[:] = 0
+        return True
+
+    def write(self, file: GraphFile, sealer: Sealer, key_number: int) -> None:
+        """Write an encrypted snapshot.
+
+        Raises:
+            OSError: disk full or failing; an older one stays.
+        """
+        header = Header(
+            partition=file.partition,
+            model_id=file.model_id,
+            key_number=key_number,
+            newest=self.newest,
+            rows=self.rows,
+            recall=self.recall,
+            size=self._memory.size,
+        )
+        text = header.model_dump_json().encode()
+        write_whole(file.path, (headed(text), sealer.seal(self._view, _bound(text))))
+
+    @classmethod
+    def load(cls, file: GraphFile, sealer: Sealer, key_number: int, matrix: ScanMatrix) -> Graph:
+        """Open a snapshot for a matrix that holds its rows and perhaps newer ones.
+
+        Raises:
+            Unusable: there is none, it is damaged, or it is of something else.
+        """
+        memory = None
+        try:
+            with file.path.open("rb", buffering=0) as opened:
+                text = header_text(opened.read)
+                header = Header.model_validate_json(text)
+                if (header.partition, header.model_id, header.key_number) != (
+                    file.partition,
+                    file.model_id,
+                    key_number,
+                ):
+                    raise Unusable("a graph of another partition, model or key")
+                if header.rows < int(np.count_nonzero(matrix.numbers() <= header.newest)):
+                    raise Unusable("a graph that lacks rows")
+                memory = SecretMemory(header.size)
+                with memory.view(0, header.size) as into:
+                    sealer.open_into(opened.read(header.size + OVERHEAD_BYTES), _bound(text), into)
+            graph = cls(memory, header.newest, header.rows)
+        except (InvalidTag, OSError, ValidationError, ValueError) as error:
+            if memory is not None:
+                memory.wipe()
+            raise Unusable(f"{file.path.name}: {type(error).__name__}") from error
+        graph.recall = header.recall
+        return graph
+
+    def wipe(self) -> None:
+        """Overwrite and unmap."""
+        self._index.reset()
+        self._view.release()
+        self._memory.wipe()
+
+
+class GraphSearcher:
+    """The graph, and the scan of what was enrolled since it was built."""
+
+    def __init__(self, graph: Graph, matrix: ScanMatrix) -> None:
+        self._graph, self._matrix = graph, matrix
+
+    def shortlist(self, probe: NDArray[np.float64], wanted: int) -> Shortlist:
+        """What the graph finds, and the best rows since. Nothing rules rows out: all of it is opened."""
+        found = self._graph.nearest(probe, min(wanted, _LISTED))
+        since = self._matrix.shortlist(probe, _LISTED, newer_than=self._graph.newest).rows[:_LISTED]
+        rows = np.concatenate([found[self._matrix.holds(found)], since])
+        return Shortlist(rows, np.ones(len(rows)), -np.inf, _NOT_RULED_OUT)
+
+
+def _measured_recall(graph: Graph, matrix: ScanMatrix) -> float:
+    """Share of probes of middling likeness to a row for which the graph lists what the scan puts first."""
+    rng = np.random.default_rng(0)
+    right = 0
+    blocks = [block for block in matrix.blocks if (block.scales[: block.used] > 0).any()]
+    for turn in range(RECALL_PROBES):
+        block = blocks[turn % len(blocks)]
+        at = rng.choice(np.flatnonzero(block.scales[: block.used]))
+        mate = block.templates[at] / np.linalg.norm(block.templates[at].astype(np.float64))
+        # Noise along what other rows have in common, as real probes differ, not along directions that no face takes.
+        noise = sum(
+            rng.choice((-1, 1)) * block.templates[rng.integers(block.used)].astype(np.float64) for _ in range(8)
+        )
+        noise -= (noise @ mate) * mate
+        probe = MATED_COSINE * mate + np.sqrt(1 - MATED_COSINE**2) * noise / np.linalg.norm(noise)
+        right += int(matrix.shortlist(probe, 1).rows[0]) in graph.nearest(probe, _LISTED)
+    return right / RECALL_PROBES
+
+
+def _bound(header: bytes) -> bytes:
+    return b"turnkey graph 1" + hashlib.sha256(header).digest() + BLOCK_ROWS.to_bytes(4, "big")
