@@ -22,6 +22,8 @@ from turnkey_tools.leads.store import Store
 from turnkey_tools.leads.subscription import Subscription
 from turnkey_tools.provision import Site, provision_site
 
+from .egress import PICTURES, Egress, fields_of, recorded
+
 DEVICE = "booking-1"
 OTHER = "booking-2"
 LEAD_TOPIC = f"turnkey/v1/{DEVICE}/lead"
@@ -110,6 +112,20 @@ def running(uplink: Uplink) -> Iterator[threading.Event]:
         stop.set()
         thread.join(10.0)
         assert not thread.is_alive()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def everything_said() -> Iterator[Egress]:
+    """All that the uplinks of these tests write, checked when the last of them is over."""
+    with recorded() as egress:
+        yield egress
+    said = egress.everything()
+    publications = egress.publications()
+    assert not any(mark in said for mark in PICTURES), "a picture's header was in what an uplink wrote"
+    signed = [payload for _, payload in publications if payload.startswith(b'{"payload"')]
+    for payload in signed:
+        fields_of(payload)
+    print(f"egress: {len(said)} bytes, {len(publications)} publications, {len(signed)} of them signed records")
 
 
 @pytest.fixture
