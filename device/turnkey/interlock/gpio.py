@@ -12,6 +12,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -79,7 +80,8 @@ class GpioSwitch:
         self._pulse_width_s = pulse_width_ms / 1000
         self._request_lines = request_lines
         self._monotonic_ns = monotonic_ns
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # one reading, pulse or lamp at a time
+        self._calls = threading.Lock()  # one call of gpiod at a time, as its LineRequest asks for
         self._request: LineRequest | None = None
         self._offsets: dict[Channel, int] = {}
         self._callbacks: list[Callable[[Edge], None]] = []
@@ -168,7 +170,8 @@ class GpioSwitch:
                     if request is None:
                         self._closed.wait(EVENT_WAIT_S)
                     continue
-                events = request.read_edge_events()
+                with self._calls:
+                    events = request.read_edge_events()
             except Exception:
                 # gpiod's own exception tree changes between releases; an edge that is lost is caught by polling.
                 self._closed.wait(EVENT_WAIT_S)
@@ -198,7 +201,8 @@ class GpioSwitch:
     def _get(self, *lines: int | str) -> list[bool]:
         request = self._open()
         try:
-            return [bool(value) for value in request.get_values(lines)]
+            with self._calls:
+                return [bool(value) for value in request.get_values(lines)]
         except Exception as error:
             # OSError from the kernel, RequestReleasedError and ValueError from gpiod: the line cannot be read.
             self._release()
@@ -209,7 +213,8 @@ class GpioSwitch:
 
         request = self._open()
         try:
-            request.set_values({line: Value.ACTIVE if on else Value.INACTIVE for line, on in values.items()})
+            with self._calls:
+                request.set_values({line: Value.ACTIVE if on else Value.INACTIVE for line, on in values.items()})
         except Exception as error:
             # As above.
             self._release()
@@ -268,7 +273,5 @@ class GpioSwitch:
     def _release(self) -> None:
         request, self._request = self._request, None
         if request is not None:
-            try:
+            with self._calls, contextlib.suppress(OSError):
                 request.release()
-            except OSError:
-                return
