@@ -265,7 +265,10 @@ class Booth:
         if isinstance(threshold, GalleryTooLarge):
             raise _Refuse("search", threshold.reason, threshold.message)
         with attempt.stage("search"):
-            found = self._gallery.search(partition, analysis.template, policy.candidate_limit, attempt.permit)
+            own = booking_number if partition == "bookings" else None
+            found = self._gallery.search(
+                partition, analysis.template, policy.candidate_limit, attempt.permit, excluding=own
+            )
         scores = [candidate.score for candidate in found.candidates]
         chosen = select(scores, threshold, policy.candidate_limit) if threshold else ()
         self._notary.record(
@@ -275,7 +278,8 @@ class Booth:
                 gallery_size=found.gallery_size,
                 threshold=threshold.score if threshold else None,
                 max_fpir=policy.max_fpir,
-                search="exhaustive",
+                search=found.strategy.method,
+                search_recall=found.strategy.recall,
                 model_id=self._model_id,
                 policy_digest=attempt.policy.digest,
                 candidates=len(chosen),
@@ -296,13 +300,12 @@ class Booth:
             probe_quality=analysis.quality.score,
             candidates=tuple(
                 LeadCandidate(
-                    rank=rank,
-                    reference=found.candidates[position].reference,
-                    score=round(found.candidates[position].score, 4),
-                    enrolled_at=found.candidates[position].enrolled_at,
+                    rank=rank, reference=one.reference, score=round(one.score, 4), enrolled_at=one.enrolled_at
                 )
-                for rank, position in enumerate(chosen, start=1)
+                for rank, one in enumerate((found.candidates[position] for position in chosen), start=1)
             ),
+            search=found.strategy.method,
+            search_recall=found.strategy.recall,
         )
         with attempt.stage("sign"):
             return self._notary.submit(draft, attempt.permit)

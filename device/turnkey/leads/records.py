@@ -55,6 +55,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Utc = Annotated[AwareDatetime, AfterValidator(_is_utc)]
 Partition = Literal["bookings", "cases"]
 Probability = Annotated[float, Field(gt=0.0, lt=1.0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Score = Annotated[float, Field(ge=-1.0, le=1.0)]
 """Cosine of two centred templates."""
 
@@ -102,7 +103,8 @@ class Lead(Record):
         gallery_size: templates in that partition at the search.
         threshold: the score a candidate had to reach, for this gallery size.
         max_fpir: the false positive identification rate that the policy allows (ISO/IEC 19795-1).
-        search: how it was searched: `exhaustive` read every template.
+        search: how it was searched: `exhaustive` read every template, `graph` did not.
+        search_recall: share of mated probes whose mate that way of searching finds, as measured; 1 for `exhaustive`.
         model_id: the embedder, name and the first digits of its SHA-256.
         policy_digest: SHA-256 of the signed policy that permitted it.
         probe_quality: unified quality of the probe, 0 to 100.
@@ -121,6 +123,7 @@ class Lead(Record):
     threshold: Score
     max_fpir: Probability
     search: Literal["exhaustive", "graph"]
+    search_recall: Share = 1.0
     model_id: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{1,79}$")]
     policy_digest: Sha256
     probe_quality: Annotated[int, Field(ge=0, le=100)]
@@ -201,6 +204,7 @@ class Searched(Record):
     threshold: Score | None
     max_fpir: Probability
     search: Literal["exhaustive", "graph"]
+    search_recall: Share = 1.0
     model_id: str
     policy_digest: Sha256
     candidates: Annotated[int, Field(ge=0)]

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from turnkey.database import StorageError
 from turnkey.envelope import SigningKey, sign
@@ -63,6 +63,8 @@ class LeadDraft:
     policy_digest: str
     probe_quality: int
     candidates: tuple[LeadCandidate, ...]
+    search: Literal["exhaustive", "graph"] = "exhaustive"
+    search_recall: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,8 @@ class Notary:
                 gallery_size=draft.gallery_size,
                 threshold=draft.threshold,
                 max_fpir=draft.max_fpir,
-                search="exhaustive",
+                search=draft.search,
+                search_recall=draft.search_recall,
                 model_id=draft.model_id,
                 policy_digest=draft.policy_digest,
                 probe_quality=draft.probe_quality,
