@@ -24,7 +24,8 @@ CONNECT, PUBLISH, PINGREQ, DISCONNECT = 1, 3, 12, 14
 
 LEAD_FIELDS = {
     "lead_id", "device_id", "sequence", "attempt_id", "issued_at", "booking_number", "partition", "gallery_size",
-    "threshold", "max_fpir", "search", "search_recall", "model_id", "policy_digest", "probe_quality", "candidates", "notice",
+    "threshold", "max_fpir", "search", "search_recall", "model_id", "policy_digest", "probe_quality", "candidates",
+    "notice",
 }  # fmt: skip
 CANDIDATE_FIELDS = {"rank", "reference", "score", "enrolled_at"}
 ATTESTATION_FIELDS = {"device_id", "index", "boot_id", "at", "monotonic_ns", "event", "ledger_root"}
