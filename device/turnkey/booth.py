@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from turnkey.capture.camera import Camera, CameraError
 from turnkey.database import StorageError
@@ -234,16 +234,13 @@ class Booth:
             self._gallery.lock()  # the stop's own locking may have come before the unlocking was done
             raise
 
-    def _photograph(self, attempt: _Attempt, purpose: str) -> Analysis:
+    def _photograph(self, attempt: _Attempt, purpose: Literal["booking", "case"]) -> Analysis:
         try:
             with attempt.stage("capture"):
                 frame = self._camera.capture(attempt.permit)
         except CameraError as error:
             raise _Refuse("capture", error.reason, str(error)) from error
-        self._notary.record(
-            Captured(attempt_id=attempt.id, frames=1, purpose="booking" if purpose == "booking" else "case"),
-            attempt.permit,
-        )
+        self._notary.record(Captured(attempt_id=attempt.id, frames=1, purpose=purpose), attempt.permit)
         outcome = self._analyzer.analyze(frame, attempt.permit)
         if not isinstance(outcome, Analysis):
             raise _Refuse("vision", outcome.reason, outcome.message)
@@ -269,7 +266,7 @@ class Booth:
             found = self._gallery.search(
                 partition, analysis.template, policy.candidate_limit, attempt.permit, excluding=own
             )
-        scores = [candidate.score for candidate in found.candidates]
+        scores = [one.score for one in found.candidates]
         chosen = select(scores, threshold, policy.candidate_limit) if threshold else ()
         self._notary.record(
             Searched(
