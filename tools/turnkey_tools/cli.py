@@ -9,6 +9,7 @@ from turnkey_tools.bench.commands import app as bench
 from turnkey_tools.bridge import bridge
 from turnkey_tools.evaluate.commands import evaluate
 from turnkey_tools.fleet.cli import fleet
+from turnkey_tools.hardware_key import hardware_key
 from turnkey_tools.leads.cli import app as leads
 from turnkey_tools.models.commands import app as models
 from turnkey_tools.order import app as order
@@ -28,6 +29,7 @@ app.add_typer(order, name="order")
 app.command()(bridge)
 app.command()(evaluate)
 app.command()(fleet)
+app.command()(hardware_key)
 app.command()(provision)
 app.command()(schemas)
 
