@@ -22,6 +22,7 @@ from turnkey.capture.camera import CameraError
 from turnkey.capture.folder import FolderCamera
 from turnkey.database import StorageError
 from turnkey.device import Device, DeviceBusy, DeviceError, simulated_switch_file, uplink_settings
+from turnkey.gallery_cli import gallery_app
 from turnkey.interlock.authority import AuthorityError
 from turnkey.interlock.lease import DaemonError, ask
 from turnkey.interlock.orders import OrderAccepted, OrderRefused
@@ -94,6 +95,9 @@ def _device(pictures: Path | None = None) -> Iterator[Device]:
         _fail(f"the device cannot start: {error}", 2)
     except StorageError as error:
         _fail(f"refused ({error.reason}): {error}")
+
+
+app.add_typer(gallery_app(lambda: _device()), name="gallery")
 
 
 @app.command()

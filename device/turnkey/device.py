@@ -127,7 +127,7 @@ class Device:
         settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         parts.callback(os.close, _hold(settings.state / "in-use"))
         manifest = read_manifest(settings.models)
-        analyzer = Analyzer.load(settings.models, threads=settings.threads)
+        self.analyzer = Analyzer.load(settings.models, threads=settings.threads)
         successors = settings.state / "authorities"
         successors.mkdir(mode=0o700, exist_ok=True)
         self._authorities = AuthorityFolder(settings.authority.read_bytes(), successors)
@@ -167,7 +167,7 @@ class Device:
         self.booth = Booth(
             gate=self.interlock,
             camera=picture_source,
-            analyzer=analyzer,
+            analyzer=self.analyzer,
             gallery=self.gallery,
             notary=self.notary,
             policy=self.policy,

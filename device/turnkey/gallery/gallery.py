@@ -177,12 +177,15 @@ class Gallery:
         return self.enrol_many((enrolment,), permit)[0]
 
     def enrol_many(
-        self, enrolments: Sequence[Enrolment], permit: Permit, also: Callable[[TemplateStore], None] | None = None
+        self,
+        enrolments: Sequence[Enrolment],
+        permit: Permit,
+        also: Callable[[TemplateStore, list[int]], None] | None = None,
     ) -> list[int]:
         """Enrol several templates of one partition in one transaction; all are on disk when this returns, or none.
 
         Args:
-            also: what else belongs into the same transaction.
+            also: what else belongs into the same transaction; is given the rows and their numbers.
 
         Raises:
             as `enrol`.
@@ -190,7 +193,7 @@ class Gallery:
         permit.check()
         with self._lock:
             store = self._store
-            rows = store.add_many(enrolments, permit, also and (lambda: also(store)))
+            rows = store.add_many(enrolments, permit, also and (lambda rows: also(store, rows)))
             for row, enrolment in zip(rows, enrolments, strict=True):
                 template = np.ascontiguousarray(enrolment.template, dtype=np.float32)
                 self._index(enrolment.partition).add([row], template[None])
@@ -245,7 +248,7 @@ class Gallery:
 
         Works on a locked gallery as well: an expungement does not wait for a moratorium to end, and needs no key.
         """
-        with self._rows() as store:
+        with self.rows() as store:
             first = store.first_of(partition, reference)
             return (
                 []
@@ -255,12 +258,12 @@ class Gallery:
 
     def withdraw(self, partition: str, row: int) -> None:
         """Take back an enrolment that a stop overtook, locked or not. The row's number stays unused."""
-        with self._rows() as store:
+        with self.rows() as store:
             self._remove(store, partition, row, lambda: store.remove_row(row))
 
     def retain(self, partition: str, now: datetime) -> list[int]:
         """Remove what retention has ended by `now`, locked or not. Returns the row numbers, if any."""
-        with self._rows() as store:
+        with self.rows() as store:
             first = store.first_ended(partition, now)
             return (
                 []
@@ -321,8 +324,8 @@ class Gallery:
             sync_folder(file.path.parent)
 
     @contextmanager
-    def _rows(self) -> Iterator[TemplateStore]:
-        """The rows to remove from, open or not."""
+    def rows(self) -> Iterator[TemplateStore]:
+        """The rows, to read facts from and to remove from, open or not; nothing else touches them meanwhile."""
         with self._lock:
             if self._opened is not None:
                 yield self._opened

@@ -114,12 +114,12 @@ class TemplateStore:
         self,
         enrolments: Iterable[Enrolment],
         permit: Permit,
-        also: Callable[[], None] | None = None,
+        also: Callable[[list[int]], None] | None = None,
     ) -> list[int]:
         """Enrol several templates in one transaction: all are on disk when this returns, or none.
 
         Args:
-            also: what else belongs into the same transaction.
+            also: what else belongs into the same transaction; is given the rows' numbers.
 
         Raises:
             Stopped: the permit died; nothing was kept.
@@ -133,7 +133,7 @@ class TemplateStore:
                 self._insert(row, enrolment)
                 rows.append(row)
             if also is not None:
-                also()
+                also(rows)
             permit.check()
         return rows
 
@@ -199,6 +199,11 @@ class TemplateStore:
         """One row's facts; None where there is no such row."""
         found = self.database.rows(f"SELECT {_FACTS} FROM template WHERE row = ?", row)  # noqa: S608
         return _row(found[0]) if found else None
+
+    def references(self, partition: str) -> int:
+        """How many references a partition holds."""
+        query = "SELECT count(DISTINCT reference) FROM template WHERE partition = ?"
+        return int(self.database.rows(query, partition)[0][0])
 
     def foreign_model(self, model_id: str) -> str | None:
         """Another embedder whose templates the gallery holds; None where there is none."""
