@@ -2,7 +2,7 @@
 
 The uplink runs as its own process, because its memory is one of the figures. The desk is away while the backlog drains
 (its session at the broker takes the leads in); then it comes back, and what it verifies and stores per second is the
-third figure.
+third figure. The last is the whole way over two brokers with a bridge between them.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from turnkey.leads.records import PAYLOAD_TYPE_LEAD, Lead, LeadCandidate, canoni
 from turnkey.uplink.mqtt import Uplink, UplinkSettings
 from turnkey.uplink.outbox import FORMAT, Outbox
 from turnkey.uplink.topics import Kind, Topic
+from turnkey_tools.bridge import add_bridge
 from turnkey_tools.broker import Broker
 from turnkey_tools.broker import Kind as BrokerKind
 from turnkey_tools.leads.cli import device_keys
@@ -49,12 +50,14 @@ class Figures:
         drain_per_s: messages acknowledged by the broker and marked on disk, a second.
         drain_peak_mb: the uplink process's peak resident memory, 10^6 bytes.
         desk_per_s: leads verified and stored at the desk, a second.
+        bridged_per_s: leads from a device over a station's broker and a central one to the desk, a second.
     """
 
     put_per_s: float
     drain_per_s: float
     drain_peak_mb: float
     desk_per_s: float
+    bridged_per_s: float
 
 
 def measure(folder: Path, messages: int) -> Figures:
@@ -75,7 +78,29 @@ def measure(folder: Path, messages: int) -> Figures:
         child = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)  # noqa: S603 - our own
         with Subscription(identity, broker.host, broker.port, keys, store) as desk:
             desk_per_s = _receive(desk, min(messages, _DESK_LEADS))
-    return Figures(put_per_s, messages / child["seconds"], child["peak_kib"] * 1.024e-3, desk_per_s)
+    bridged_per_s = _bridged(folder / "bridged", min(messages, _DESK_LEADS))
+    return Figures(put_per_s, messages / child["seconds"], child["peak_kib"] * 1.024e-3, desk_per_s, bridged_per_s)
+
+
+def _bridged(folder: Path, messages: int) -> float:
+    """The whole way at once: the uplink drains, the bridge hands on, the desk at the centre verifies and stores."""
+    central = provision_site(folder / "central", [])
+    station = provision_site(folder / "site", [_DEVICE])
+    identity = central.desk("lead-desk")
+    with Broker(central, BrokerKind.MOSQUITTO) as far, Store(folder / "leads.db") as store:
+        add_bridge(station, central, "station-1", far.host, far.port)
+        far.reload()
+        keys = device_keys(central.desk_device_keys("lead-desk"))
+        with (
+            Broker(station, BrokerKind.MOSQUITTO) as near,
+            Subscription(identity, far.host, far.port, keys, store) as desk,
+        ):
+            if not desk.listening(5.0):
+                raise RuntimeError(f"the desk could not listen: {desk.trouble}")
+            _fill(folder / "outbox.db", station, messages)
+            command = [sys.executable, "-c", _CHILD, str(folder), str(near.port), str(messages)]
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL):  # noqa: S603 - our own
+                return _receive(desk, messages)
 
 
 def drain(folder: str, port: str, messages: str) -> None:
@@ -155,3 +180,4 @@ def uplink(
     typer.echo(f"put    {figures.put_per_s:8.0f} leads/s, each on disk before the next")
     typer.echo(f"drain  {figures.drain_per_s:8.0f} leads/s of {messages}, peak {figures.drain_peak_mb:.0f} MB resident")
     typer.echo(f"desk   {figures.desk_per_s:8.0f} leads/s verified and stored")
+    typer.echo(f"bridge {figures.bridged_per_s:8.0f} leads/s from a device over two brokers to the desk")
