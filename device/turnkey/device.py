@@ -147,7 +147,7 @@ class Device:
         models = {entry.id: entry.sha256 for entry in (manifest.detector, manifest.embedder)}
         self.notary.record(Boot(software=__version__, models=models))
         self.model_id = model_id(manifest.embedder)
-        self.gallery = Gallery(settings.state / "gallery.db", self.model_id)
+        self.gallery = Gallery(settings.state / "gallery.db", self.model_id, **settings.gallery.model_dump())
         parts.callback(self.gallery.lock)
         self.interlock = Interlock(
             switch or new_switch(settings),

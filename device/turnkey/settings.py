@@ -82,6 +82,19 @@ class AttestationSettings(_Section):
     most_waiting: Annotated[int, Field(ge=1)] = 20_000
 
 
+class GallerySettings(_Section):
+    """How the gallery is searched, and what its memory must be.
+
+    Attributes:
+        scan_budget_ms: where a scan of a partition takes longer, a graph that was built before stands in for it, and
+            every result says so; None: always scan.
+        require_locked_memory: refuse to run where templates in memory could reach a swap device.
+    """
+
+    scan_budget_ms: Annotated[float, Field(gt=0)] | None = None
+    require_locked_memory: bool = True
+
+
 class Settings(BaseSettings):
     """Everything a device is told.
 
@@ -111,6 +124,7 @@ class Settings(BaseSettings):
     camera: CameraSettings
     broker: BrokerSettings
     interlock: InterlockSettings = InterlockSettings()
+    gallery: GallerySettings = GallerySettings()
     attestation: AttestationSettings = AttestationSettings()
 
     @classmethod

@@ -124,6 +124,9 @@ policy = "policy.json"
 signing_key = "{device.signing_key.relative_to(root)}"
 gallery_key = "gallery.key"
 
+[gallery]
+require_locked_memory = false  # a workstation may swap; a device may not
+
 [camera]
 adapter = "folder"
 folder = "pictures"
