@@ -25,7 +25,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from turnkey.uplink.connection import is_certificate_refusal, named, tls_context
+from turnkey.uplink.connection import certificate_refusal, is_certificate_refusal, named, tls_context
 from turnkey.uplink.delivery import Backoff, reason
 from turnkey_tools.broker_config import DESK_SESSION_DAYS, MAX_PACKET_BYTES
 from turnkey_tools.provision import Identity
@@ -174,7 +174,11 @@ class Listener(ABC, Generic[Verdict]):
         elif self._answered:
             self._fail("connection-lost", self._last_log or text)
         else:
-            # Its close can overtake its alert; then there is only an end of file to go by.
+            identity = self._identity
+            alert = certificate_refusal(self._host, self._port, identity.ca, identity.certificate, identity.key)
+            if alert is not None:
+                self._fail("client-certificate", f"the broker refused this certificate: {alert}")
+                return
             hint = "the broker closed before it answered (does it know this certificate's CA?)"
             self._fail("closed-before-connack", f"{hint}: {self._last_log or text}")
 

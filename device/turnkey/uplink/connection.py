@@ -26,6 +26,7 @@ from turnkey.uplink.outbox import Message
 from turnkey.uplink.topics import ROOT, Kind
 
 CONTENT_TYPE: Final = "application/vnd.dsse+json"
+_ALERT_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,12 @@ class Connection:
             return Status(State.OFFLINE, "connection-lost", detail)
         if is_certificate_refusal(detail):
             return Status(State.REFUSED, "client-certificate", f"the broker refused our certificate: {detail}")
-        # Where its close overtakes its alert there is only an end of file to go by; the next attempt tells more.
+        settings = self._settings
+        refusal = certificate_refusal(
+            settings.host, settings.port, settings.ca_file, settings.certificate_file, settings.key_file
+        )
+        if refusal is not None:
+            return Status(State.REFUSED, "client-certificate", f"the broker refused our certificate: {refusal}")
         text = f"the broker closed before it answered (does it know our certificate's CA?): {detail}"
         return Status(State.OFFLINE, "closed-before-connack", text)
 
@@ -197,6 +203,25 @@ def is_certificate_refusal(detail: str) -> bool:
     only afterwards, as an alert on the first read.
     """
     return "ALERT" in detail.upper() or "certificate" in detail.lower()
+
+
+def certificate_refusal(host: str, port: int, ca: Path, certificate: Path, key: Path) -> str | None:
+    """What a broker says to our certificate when we say nothing else; None where it does not refuse it.
+
+    A broker that refuses it closes with our CONNECT still unread, and then TCP resets the connection and throws the
+    alert away (RFC 1122, 4.2.2.13). So this shakes hands, sends nothing, and listens for `_ALERT_S`.
+    """
+    try:
+        with (
+            socket.create_connection((host, port), timeout=_ALERT_S) as tcp,
+            tls_context(ca, certificate, key).wrap_socket(tcp, server_hostname=host) as tls,
+        ):
+            tls.recv(1)
+    except ssl.SSLError as error:
+        return str(error) if is_certificate_refusal(str(error)) else None
+    except OSError:
+        return None
+    return None
 
 
 def tls_context(ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
