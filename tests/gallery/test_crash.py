@@ -1,6 +1,7 @@
 """Power cuts and full disks: no acknowledged enrolment lost, no expunged template back, index equals rows.
 
-The long run: `python tests/gallery/crash_rounds.py --rounds 500 --seed 1 --folder DIR`. Here are a few rounds of it.
+The long run: `python tests/gallery/crash_rounds.py --rounds 500 --seed 1 --folder DIR`, or TURNKEY_CRASH_ROUNDS=500 for
+this file. Here are a few rounds of it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from turnkey.gallery.store import Enrolment, TemplateStore, WrongKey
 
 
 def test_killed_at_random_moments_it_keeps_every_promise(tmp_path: Path) -> None:
-    rounds = os.environ.get("TURNKEY_CRASH_ROUNDS", "15")
+    rounds = os.environ.get("TURNKEY_CRASH_ROUNDS", "10")
     script = Path(__file__).with_name("crash_rounds.py")
     done = subprocess.run(
         [sys.executable, str(script), "--rounds", rounds, "--seed", "7", "--folder", str(tmp_path)],

@@ -51,8 +51,8 @@ def clustered(count: int, seed: int) -> NDArray[np.float32]:
 def test_candidates_equal_float64_brute_force(make: object, limit: int) -> None:
     templates = make(BLOCK_ROWS + 5000, 7)  # type: ignore[operator]
     matrix = matrix_of(templates)
-    probes = units(20, 8).astype(np.float64)
-    probes[::2] += 2 * templates[:10]
+    probes = units(8, 8).astype(np.float64)
+    probes[::2] += 2 * templates[:4]
     for probe in probes / np.linalg.norm(probes, axis=1, keepdims=True):
         opener = Opener(templates, probe, range(len(templates)))
         found = best_candidates(matrix, opener, probe, limit)
