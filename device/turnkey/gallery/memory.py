@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import resource
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -88,9 +89,11 @@ class SecretMemory:
 
 def no_core_dumps() -> None:
     """Let this process leave no core dump: neither by limit nor through a handler (prctl(2), PR_SET_DUMPABLE)."""
-    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
     _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    # A sandbox may forbid to change limits; the process is not dumpable all the same.
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def swap_risk(memory: SecretMemory, swaps: Path = Path("/proc/swaps")) -> bool:
