@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from turnkey.interlock.daemon import Daemon, _Client, listen, rights_of
+from turnkey.interlock.daemon import Daemon, _Client, rights_of
 from turnkey.interlock.interlock import Interlock
 from turnkey.interlock.latch import Latch
 from turnkey.interlock.lease import DaemonError, LeaseClient, ask, connect
@@ -29,6 +29,7 @@ from turnkey.interlock.orders import (
     make_moratorium_order,
     make_release_order,
 )
+from turnkey.interlock.peers import listen
 from turnkey.interlock.permit import Permit, Stopped
 from turnkey.interlock.settings import InterlockSettings, SocketSettings
 from turnkey.interlock.status import InterlockStatus
@@ -296,7 +297,7 @@ def test_one_user_cannot_keep_the_others_out(served, running):
 
 def test_a_word_that_comes_late_does_not_end_the_wait_for_the_next_run(running):
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    client = _Client(near, 0, frozenset())
+    client = _Client(near, frozenset())
     permit = running.interlock.permit()
     client.hold(permit, b"second")
     client.let_go(b"first")

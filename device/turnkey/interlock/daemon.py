@@ -15,34 +15,24 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
-import os
-import pwd
 import secrets
 import socket
-import struct
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Self
 
 from turnkey.interlock.interlock import Interlock
 from turnkey.interlock.notify import notify, watchdog_s
 from turnkey.interlock.orders import AuthorityFollowed, OrderAccepted, OrderRefused
+from turnkey.interlock.peers import Rights, Server, listen, rights_by_user
 from turnkey.interlock.permit import Permit, Stopped
 from turnkey.interlock.settings import InterlockSettings, SocketSettings
 from turnkey.interlock.wire import MAX_PACKET, Answer, Request, WireError, pack_lease, unpack_request
 
-MAX_CONNECTIONS_EACH = 4
-"""Per user: a booth that was taken over cannot keep an operator's stop order out by holding every connection."""
-BACKLOG = 16
-SEND_TIMEOUT_S = 0.1
 LOOK_AGAIN_S = 0.02
 """While stopped: how often it is seen whether recognition runs again."""
-
-_UCRED = struct.Struct("3i")
-Rights = Mapping[int, frozenset[str]]
 
 BOOTH_RIGHTS = frozenset({"lease", "key", "status"})
 NOTARY_RIGHTS = frozenset({"lease", "status"})
@@ -51,24 +41,20 @@ OPERATOR_RIGHTS = frozenset({"status", "request", "apply", "follow"})
 
 def rights_of(settings: SocketSettings) -> Rights:
     """User ids and what each may have; one that does not exist on this machine has nothing."""
-    rights: dict[int, frozenset[str]] = {}
-    for user, granted in (
-        (settings.booth_user, BOOTH_RIGHTS),
-        (settings.notary_user, NOTARY_RIGHTS),
-        (settings.operator_user, OPERATOR_RIGHTS),
-    ):
-        with contextlib.suppress(KeyError):
-            uid = pwd.getpwnam(user).pw_uid
-            rights[uid] = rights.get(uid, frozenset()) | granted
-    return rights
+    return rights_by_user(
+        (
+            (settings.booth_user, BOOTH_RIGHTS),
+            (settings.notary_user, NOTARY_RIGHTS),
+            (settings.operator_user, OPERATOR_RIGHTS),
+        )
+    )
 
 
 class _Client:
     """One connection, and what its user may have."""
 
-    def __init__(self, connection: socket.socket, uid: int, rights: frozenset[str]) -> None:
+    def __init__(self, connection: socket.socket, rights: frozenset[str]) -> None:
         self.connection = connection
-        self.uid = uid
         self.rights = rights
         self.leased = False
         self._lock = threading.Lock()
@@ -127,24 +113,19 @@ class Daemon:
     ) -> None:
         self._interlock = interlock
         self._settings = settings
-        self._rights = rights
         self._monotonic_ns = monotonic_ns
-        self._listener = listener or listen(settings.socket.path)
-        self._listener.settimeout(0.2)
+        self._server = Server(listener or listen(settings.socket.path), rights, self._serve, name="interlock")
         self._clients: list[_Client] = []
         self._clients_lock = threading.Lock()
         self._closing = threading.Event()
         self._marked = ""
-        self._threads = [
-            threading.Thread(target=self._accept, name="interlock-accept", daemon=True),
-            threading.Thread(target=self._lease, name="interlock-lease", daemon=True),
-        ]
+        self._leases = threading.Thread(target=self._lease, name="interlock-lease", daemon=True)
 
     def start(self) -> Self:
         """Begin watching and serving."""
         self._interlock.start()
-        for thread in self._threads:
-            thread.start()
+        self._server.start()
+        self._leases.start()
         return self
 
     def run(self, stop: threading.Event) -> None:
@@ -162,51 +143,30 @@ class Daemon:
         """Whether the switch was looked at within the validity of a lease, and every thread is there."""
         age_ns = self._monotonic_ns() - self._interlock.last_look_ns
         fresh = age_ns < self._settings.lease_validity_ms * 1_000_000
-        return fresh and all(thread.is_alive() for thread in self._threads)
+        return fresh and self._leases.is_alive() and self._server.is_alive()
 
     def close(self) -> None:
         """End every lease, then the interlock."""
         self._interlock.close()
         self._closing.set()
-        for thread in self._threads:
-            thread.join(timeout=5)
+        self._leases.join(timeout=5)
         self._mark("stopped")
-        self._listener.close()
+        self._server.close()
         with self._clients_lock:
             for client in self._clients:
                 client.drop()
 
-    def _accept(self) -> None:
-        while not self._closing.is_set():
-            try:
-                connection, _ = self._listener.accept()
-            except TimeoutError:
-                continue
-            except OSError:
-                return
-            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-            _, uid, _ = _UCRED.unpack(credentials)
-            granted = self._rights.get(uid, frozenset())
-            with self._clients_lock:
-                self._clients = [client for client in self._clients if client.connection.fileno() >= 0]
-                if not granted or sum(client.uid == uid for client in self._clients) >= MAX_CONNECTIONS_EACH:
-                    connection.close()
-                    continue
-                connection.setsockopt(
-                    socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, int(SEND_TIMEOUT_S * 1e6))
-                )
-                client = _Client(connection, uid, granted)
-                self._clients.append(client)
-            threading.Thread(target=self._serve, args=(client,), name="interlock-client", daemon=True).start()
-
-    def _serve(self, client: _Client) -> None:
+    def _serve(self, connection: socket.socket, _uid: int, rights: frozenset[str]) -> None:
+        client = _Client(connection, rights)
+        with self._clients_lock:
+            self._clients.append(client)
         try:
-            while packet := client.connection.recv(MAX_PACKET):
+            while packet := connection.recv(MAX_PACKET):
                 if packet[:1] == b"G":
                     client.let_go(packet[1:])
                     continue
                 request = unpack_request(packet)
-                if request.ask not in client.rights:
+                if request.ask not in rights:
                     break
                 if request.ask == "lease":
                     client.leased = True
@@ -216,6 +176,8 @@ class Daemon:
             pass
         finally:
             client.drop()
+            with self._clients_lock:
+                self._clients.remove(client)
 
     def _answer(self, request: Request) -> Answer:
         if request.ask == "status":
@@ -285,19 +247,3 @@ class Daemon:
         with contextlib.suppress(OSError):
             (folder / other).unlink(missing_ok=True)
             (folder / name).touch(mode=0o644)
-
-
-def listen(path: Path) -> socket.socket:
-    """The daemon's socket; one that a dead process left behind is replaced. Raises: OSError."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-    path.unlink(missing_ok=True)
-    mask = os.umask(0o007)
-    try:
-        listener.bind(str(path))
-        listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    finally:
-        os.umask(mask)
-    return listener

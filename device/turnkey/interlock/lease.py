@@ -110,7 +110,7 @@ class LeaseClient:
             elif permit is not None:
                 permit.revoke("run-ended")
             key = packet[-KEY_BYTES:] if lease.has_key else None
-            self._permit = Permit(self._monotonic_ns, lease.valid_until_ns, key)
+            self._permit = Permit(self._monotonic_ns, lease.valid_until_ns, key, lease.run)
             self._run = lease.run
 
     def _die(self, reason: str) -> None:

@@ -36,11 +36,17 @@ class Permit:
         monotonic_ns: the clock the lease is measured with, nanoseconds.
         valid_until_ns: end of the first lease on that clock.
         gallery_key: copied; the copy is overwritten when the permit dies.
+        run: names the run that it was leased for, the same in every process; a new one after each stop.
     """
 
     def __init__(
-        self, monotonic_ns: Callable[[], int], valid_until_ns: int, gallery_key: bytes | memoryview | None = None
+        self,
+        monotonic_ns: Callable[[], int],
+        valid_until_ns: int,
+        gallery_key: bytes | memoryview | None = None,
+        run: bytes = b"",
     ) -> None:
+        self.run = run
         self._monotonic_ns = monotonic_ns
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)

@@ -58,7 +58,9 @@ class SocketSettings(BaseModel):
         booth_user: gets leases with the gallery key.
         notary_user: gets leases without it.
         operator_user: may ask for the status, and apply orders.
-        notary: the notary's socket, where transitions are witnessed.
+        interlock_user: may put transitions on the ledger.
+        notary: the notary's socket, where transitions are witnessed and records submitted.
+        booth: the booth's socket, where bookings are asked for.
         markers: directory in which `running` or `stopped` exists, for systemd's path units.
     """
 
@@ -68,7 +70,9 @@ class SocketSettings(BaseModel):
     booth_user: str = "turnkey-booth"
     notary_user: str = "turnkey-notary"
     operator_user: str = "root"
+    interlock_user: str = "turnkey-interlock"
     notary: Path = Path("/run/turnkey-notary/socket")
+    booth: Path = Path("/run/turnkey-booth/socket")
     markers: Path = Path("/run/turnkey-interlock")
 
 
