@@ -38,7 +38,7 @@ from turnkey.leads.records import (
     Searched,
     Step,
 )
-from turnkey.notary.notary import Clocks, LeadDraft, Notary
+from turnkey.notary.notary import Clocks, LeadDraft, Recorder
 from turnkey.vision.analyzer import Analysis, Analyzer
 
 Outcome = TypeVar("Outcome")
@@ -131,7 +131,7 @@ class Booth:
         camera: Camera,
         analyzer: Analyzer,
         gallery: Gallery,
-        notary: Notary,
+        notary: Recorder,
         policy: Callable[[], SignedPolicy | PolicyRefusal],
         calibration: tuple[Group, ...],
         model_id: str,

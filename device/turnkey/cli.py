@@ -9,19 +9,21 @@ import base64
 import json
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NoReturn, cast, get_args
+from typing import Annotated, Literal, NoReturn, cast, get_args
 
 import typer
+from pydantic import ValidationError
 
-from turnkey.booth import CaseEnrolled, Recorded, Refusal
+from turnkey.booth_socket import BoothUnreachable, Errand, Said, ask_booth, said_of
 from turnkey.capture.camera import CameraError
 from turnkey.capture.folder import FolderCamera
 from turnkey.database import StorageError
 from turnkey.device import Device, DeviceBusy, DeviceError, simulated_switch_file, uplink_settings
+from turnkey.envelope import KeyFileError
 from turnkey.gallery_cli import gallery_app
 from turnkey.interlock.authority import AuthorityError
 from turnkey.interlock.lease import DaemonError, ask
@@ -32,9 +34,11 @@ from turnkey.interlock.switch import SimulatedSwitch
 from turnkey.interlock.wire import Request
 from turnkey.leads.policy import PolicyRefusal
 from turnkey.leads.records import Partition
+from turnkey.processes import ProcessFailed, run_booth, run_notary
 from turnkey.settings import Settings, SettingsError, read_settings
 from turnkey.uplink.mqtt import Uplink
 from turnkey.uplink.outbox import Outbox
+from turnkey.vision.manifest import ModelError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -134,15 +138,17 @@ def status(as_json: JsonOption = False) -> None:
 @app.command()
 def book(booking_number: str, pictures: PicturesOption = None, as_json: JsonOption = False) -> None:
     """Photograph, search what the policy allows, report, enrol. Says "recorded" or why not; never a candidate."""
-    with _device(pictures) as device:
-        _say(device.booth.book(booking_number), as_json)
+    if not _booth_did("book", booking_number, pictures, as_json):
+        with _device(pictures) as device:
+            _say(said_of(device.booth.book(booking_number)), as_json)
 
 
 @app.command()
 def enrol_case(case_number: str, pictures: PicturesOption = None, as_json: JsonOption = False) -> None:
     """Enrol the probe of an open case."""
-    with _device(pictures) as device:
-        _say(device.booth.enrol_case(case_number), as_json)
+    if not _booth_did("enrol-case", case_number, pictures, as_json):
+        with _device(pictures) as device:
+            _say(said_of(device.booth.enrol_case(case_number)), as_json)
 
 
 @app.command()
@@ -164,7 +170,7 @@ def uplink(
     """Send signed leads to the broker. Runs until interrupted."""
     settings = _settings()
     try:
-        with Outbox(settings.state / "outbox.db") as outbox:
+        with Outbox(settings.outbox_file) as outbox:
             sender = Uplink(outbox, uplink_settings(settings))
             if not flush:
                 sender.run(threading.Event())
@@ -247,13 +253,44 @@ def authority_follow(file: Annotated[Path, typer.Argument(exists=True, dir_okay=
 @run.command("interlock")
 def run_interlock_process() -> None:
     """Watch the key and give out leases, as the unit turnkey-interlock does. Needs the notary's process."""
+    _run_process(run_interlock, "the interlock cannot go on, so nothing runs")
+
+
+@run.command("notary")
+def run_notary_process() -> None:
+    """Keep the ledger and sign, as the unit turnkey-notary does."""
+    _run_process(run_notary, "the notary cannot go on, so nothing is captured")
+
+
+@run.command("booth")
+def run_booth_process() -> None:
+    """Photograph, search and enrol, as the unit turnkey-booth does. Needs the processes of interlock and notary."""
+    _run_process(run_booth, "the booth cannot go on, so nothing is captured")
+
+
+def _run_process(process: Callable[[Settings, threading.Event], None], failed: str) -> None:
     settings, stop = _settings(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        run_interlock(settings, stop)
-    except (AuthorityError, OSError) as error:
-        _fail(f"the interlock cannot start, so nothing runs: {error}", 2)
+        process(settings, stop)
+    except (ProcessFailed, AuthorityError, StorageError, ModelError, KeyFileError, OSError) as error:
+        _fail(f"{failed}: {error}", 2)
+
+
+def _booth_did(ask: Literal["book", "enrol-case"], number: str, pictures: Path | None, as_json: bool) -> bool:
+    """Have the booth's own process do it, where this device has processes of their own; whether it has."""
+    if _interlock_socket() is None:
+        return False
+    if pictures is not None:
+        _fail("the booth's process has the camera of its settings: --pictures is for a device in one process", 2)
+    try:
+        _say(ask_booth(_settings().interlock.socket.booth, Errand(ask=ask, number=number)), as_json)
+    except ValidationError:
+        _fail(f"refused ({ask}-number-malformed): {number!r} is no number of the records system")
+    except BoothUnreachable as error:
+        _fail(f"refused (booth-gone): {error}")
+    return True
 
 
 def _interlock_socket() -> Path | None:
@@ -272,17 +309,17 @@ def _ask(socket: Path, request: Request) -> str:
     return answer.body
 
 
-def _say(outcome: Recorded | CaseEnrolled | Refusal, as_json: bool) -> None:
-    if isinstance(outcome, Refusal):
+def _say(said: Said, as_json: bool) -> None:
+    if said.outcome == "refused":
         if as_json:
-            typer.echo(json.dumps({"outcome": "refused", "step": outcome.step, "reason": outcome.reason}))
+            typer.echo(json.dumps({"outcome": "refused", "step": said.step, "reason": said.reason}))
             raise typer.Exit(1)
-        _fail(f"refused ({outcome.reason}): {outcome.message}")
-    if isinstance(outcome, CaseEnrolled):
-        facts: dict[str, object] = {"outcome": "enrolled", "case_number": outcome.case_number}
+        _fail(f"refused ({said.reason}): {said.message}")
+    facts: dict[str, object] = {"outcome": said.outcome}
+    if said.outcome == "enrolled":
+        facts["case_number"] = said.number
     else:
-        stages = {name: round(spent, 2) for name, spent in outcome.stages_ms.items()}
-        facts = {"outcome": "recorded", "booking_number": outcome.booking_number, "stages_ms": stages}
+        facts |= {"booking_number": said.number, "stages_ms": said.stages_ms}
     typer.echo(json.dumps(facts) if as_json else str(facts["outcome"]))
 
 

@@ -37,11 +37,13 @@ from turnkey.interlock.machine import State
 from turnkey.interlock.orders import AuthorityFollowed, OrderAccepted, OrderRefused
 from turnkey.interlock.switch import Switch
 from turnkey.leads.decision import Group, OperatingPoint
-from turnkey.leads.policy import PolicyReason, PolicyRefusal, SignedPolicy, read_policy
-from turnkey.leads.records import Boot, Heartbeat, LedgerEntry, OrderSeen, SwitchChanged
+from turnkey.leads.policy import PolicyRefusal, SignedPolicy
+from turnkey.leads.records import Boot, Heartbeat, OrderSeen
 from turnkey.notary.heartbeat import Heart
 from turnkey.notary.journal import Journal
 from turnkey.notary.notary import Clocks, Notary
+from turnkey.notary.witness import ledger_epoch, switch_changed
+from turnkey.policy_file import policy_in_force
 from turnkey.settings import Settings
 from turnkey.uplink.mqtt import Uplink, UplinkSettings
 from turnkey.uplink.outbox import Outbox
@@ -131,7 +133,7 @@ class Device:
         successors = settings.state / "authorities"
         successors.mkdir(mode=0o700, exist_ok=True)
         self._authorities = AuthorityFolder(settings.authority.read_bytes(), successors)
-        self.outbox = Outbox(settings.state / "outbox.db")
+        self.outbox = Outbox(settings.outbox_file)
         parts.callback(self.outbox.close)
         self.journal = Journal(settings.state / "ledger.db")
         parts.callback(self.journal.close)
@@ -159,7 +161,7 @@ class Device:
             utc_now=self._clocks.utc_now,
             witness=self._witness,
             gallery_key=_gallery_key(settings.gallery_key),
-            ledger_epoch=self._ledger_epoch(),
+            ledger_epoch=ledger_epoch(self.journal),
         )
         parts.callback(self.interlock.close)
         picture_source = camera or new_camera(settings)
@@ -241,41 +243,13 @@ class Device:
 
     def policy(self) -> SignedPolicy | PolicyRefusal:
         """The policy in force: signed by a role that the authority lets sign policies. Read anew each time."""
-        try:
-            envelope = self.settings.policy.read_bytes()
-        except OSError as error:
-            return PolicyRefusal(PolicyReason.NOT_SIGNED, f"there is no policy: {error}")
-        outcome: SignedPolicy | PolicyRefusal = PolicyRefusal(
-            PolicyReason.NOT_SIGNED, "the authority lets nobody sign a policy"
-        )
-        for role in self._authorities.current.roles.values():
-            if "policy" not in role.may:
-                continue
-            outcome = read_policy(
-                envelope,
-                keys=role.public_keys(),
-                threshold=role.threshold,
-                device_id=self.settings.device_id,
-                now=self._clocks.utc_now(),
-            )
-            if isinstance(outcome, SignedPolicy) or outcome.reason is not PolicyReason.NOT_SIGNED:
-                return outcome
-        return outcome
+        now = self._clocks.utc_now()
+        return policy_in_force(self.settings.policy, self._authorities.current, self.settings.device_id, now)
 
     def _witness(self, transition: Transition) -> None:
         if transition.state is not State.RUNNING:
             self.gallery.lock()
-        reading = transition.reading
-        self.notary.record(
-            SwitchChanged(
-                previous=transition.previous.value,
-                state=transition.state.value,
-                reason=transition.reason,
-                channel_a=reading.channel_a if reading else None,
-                channel_b=reading.channel_b if reading else None,
-                epoch=transition.epoch,
-            )
-        )
+        self.notary.record(switch_changed(transition))
 
     def leads_waiting(self) -> int:
         """Signed leads that the broker has not taken yet."""
@@ -300,13 +274,6 @@ class Device:
     def _put_attestation(self, message_id: str, envelope: bytes) -> None:
         if self.outbox.depth() < self.settings.attestation.most_waiting:
             self.outbox.put(str(Topic(self.settings.device_id, Kind.ATTESTATION)), envelope, message_id)
-
-    def _ledger_epoch(self) -> int:
-        newest = self.journal.last("switch")
-        if newest is None:
-            return 0
-        event = LedgerEntry.model_validate_json(newest).event
-        return event.epoch if isinstance(event, SwitchChanged) else 0
 
 
 def uplink_settings(settings: Settings) -> UplinkSettings:

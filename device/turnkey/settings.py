@@ -107,6 +107,7 @@ class Settings(BaseSettings):
         policy: the signed policy (DSSE).
         signing_key: the notary's private key, PEM.
         gallery_key: file of 32 bytes.
+        outbox: the outbox's file; in `state` where it is not given, since one process then has both.
     """
 
     model_config = SettingsConfigDict(
@@ -121,6 +122,7 @@ class Settings(BaseSettings):
     policy: Path
     signing_key: Path
     gallery_key: Path
+    outbox: Path | None = None
     camera: CameraSettings
     broker: BrokerSettings
     interlock: InterlockSettings = InterlockSettings()
@@ -139,11 +141,17 @@ class Settings(BaseSettings):
         """Arguments first, then the environment, then the file."""
         return init_settings, env_settings, _File(settings_cls)
 
+    @property
+    def outbox_file(self) -> Path:
+        """Where the outbox is."""
+        return self.outbox or self.state / "outbox.db"
+
     def resolved(self, base: Path) -> Settings:
         """The same settings with relative paths made absolute from `base`."""
         return self.model_copy(
             update={
                 **{name: base / getattr(self, name) for name in _PATHS},
+                "outbox": base / self.outbox if self.outbox else None,
                 "camera": self.camera.model_copy(update={"folder": base / self.camera.folder}),
                 "broker": self.broker.model_copy(
                     update={name: base / getattr(self.broker, name) for name in ("ca", "certificate", "key")}

@@ -4,7 +4,8 @@ A device that is silent is UNKNOWN to whoever watches it, never "stopped": only 
 
 Rules kept here:
 1. The interval is held against the monotonic clock; a beat that comes late does not move the next.
-2. Where the ledger cannot be written the device stops: `halt` is called, once for each beat that failed.
+2. Where it is not known how the device stands (its interlock does not answer) there is no beat.
+3. Where the ledger cannot be written the device stops: `halt` is called, once for each beat that failed.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ class Heart:
 
     Args:
         notary: puts the beat on the ledger.
-        statement: how the device stands now.
+        statement: how the device stands now; None where that is not known.
         halt: stops the device, with a reason code.
         every_s: seconds between beats; the first comes after as long, since boot and switch have spoken by then.
     """
 
     def __init__(
-        self, notary: Notary, statement: Callable[[], Heartbeat], halt: Callable[[str], None], every_s: float
+        self, notary: Notary, statement: Callable[[], Heartbeat | None], halt: Callable[[str], None], every_s: float
     ) -> None:
         self._notary = notary
         self._statement = statement
@@ -51,7 +52,9 @@ class Heart:
     def beat(self) -> None:
         """One beat, now."""
         try:
-            self._notary.record(self._statement())
+            statement = self._statement()
+            if statement is not None:
+                self._notary.record(statement)
         except StorageError:
             self._halt("ledger-unwritable")
 

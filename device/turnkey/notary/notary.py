@@ -82,6 +82,22 @@ class Clocks:
     new_id: Callable[[], str]
 
 
+class Recorder(Protocol):
+    """The notary as the booth has it: in the same process, or at the other end of a socket. Errors as `Notary`'s."""
+
+    def record(self, event: Event, permit: Permit | None = None) -> None:
+        """Append one event; on disk when this returns."""
+        ...
+
+    def submit(self, draft: LeadDraft, permit: Permit) -> Lead:
+        """Have a lead signed, put on the ledger and handed to the outlet."""
+        ...
+
+    def hand_over(self) -> None:
+        """Give the outlet every signed lead it has not confirmed."""
+        ...
+
+
 class Notary:
     """Appends events and signs leads for one device. Its methods may be called from any thread."""
 

@@ -1,0 +1,135 @@
+"""The notary, as the booth has it where the notary is a process of its own.
+
+Rules kept here:
+1. An answer that does not come, or is none, is a ledger that cannot be written: the booth goes no further.
+2. A permit that died meanwhile refuses before anything is sent; the notary's own permit is the last word.
+3. `present` is known from a connection that is held open: a killed notary ends it at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import TypeAdapter, ValidationError
+
+from turnkey.database import StorageError
+from turnkey.interlock.lease import connect
+from turnkey.interlock.permit import Permit, Stopped
+from turnkey.leads.records import Captured, Discarded, Enrolled, Event, Expunged, Lead, Refused, Searched
+from turnkey.notary.notary import LeadDraft
+from turnkey.notary.wire import MAX_PACKET, HandOver, RecordEvent, RecordWork, Reply, Submit
+
+ANSWER_TIMEOUT_S = 5.0
+"""An fsync on a worn card takes half a second, a lock on the outbox at most as long as this."""
+RETRY_S = 0.1
+
+_REPLY: TypeAdapter[Reply] = TypeAdapter(Reply)
+
+
+class NotaryGone(StorageError):
+    """The notary does not answer: nothing can be put on record."""
+
+
+class NotaryClient:
+    """Records and submits at the notary at `path`. Its methods may be called from any thread."""
+
+    def __init__(self, path: Path, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        self._path = path
+        self._timeout_s = timeout_s
+        self._present = threading.Event()
+        self._closing = threading.Event()
+        self._connection: socket.socket | None = None
+        self._thread = threading.Thread(target=self._attend, name="notary-presence", daemon=True)
+
+    def start(self) -> Self:
+        """Begin to hold a connection open."""
+        self._thread.start()
+        return self
+
+    def close(self) -> None:
+        """Hold it no longer. Safe to call twice."""
+        self._closing.set()
+        connection = self._connection
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+
+    @property
+    def present(self) -> bool:
+        """Whether the notary's process is there."""
+        return self._present.is_set()
+
+    def record(self, event: Event, permit: Permit | None = None) -> None:
+        """Append one event; on the notary's disk when this returns.
+
+        Raises:
+            Stopped: a stop lies between the event's capture and now; nothing was kept.
+            StorageError: the ledger cannot be written, or the notary is gone.
+        """
+        match event:
+            case Captured() | Searched() | Enrolled():
+                if permit is None:
+                    raise Stopped("no-permit")
+                with permit.commit():
+                    self._ask(RecordWork(ask="work", event=event, run=permit.run.hex()))
+            case Refused() | Discarded() | Expunged():
+                with permit.commit() if permit else nullcontext():
+                    self._ask(RecordEvent(ask="record", event=event))
+            case _:
+                raise StorageError("not-permitted", f"the notary records {event.kind} itself")
+
+    def submit(self, draft: LeadDraft, permit: Permit) -> Lead:
+        """Have a lead signed.
+
+        Raises:
+            as `record`.
+        """
+        with permit.commit():
+            reply = self._ask(Submit.model_validate({"ask": "submit", "draft": asdict(draft), "run": permit.run.hex()}))
+        if reply.lead is None:
+            raise NotaryGone("notary-answers-nonsense", "the notary signed no lead and does not say why")
+        return reply.lead
+
+    def hand_over(self) -> None:
+        """Have the notary give the outbox what it has not confirmed. Raises: StorageError."""
+        self._ask(HandOver(ask="hand_over"))
+
+    def _ask(self, ask: Any) -> Reply:
+        try:
+            with connect(self._path) as connection:
+                connection.settimeout(self._timeout_s)
+                connection.send(ask.model_dump_json().encode())
+                reply = _REPLY.validate_json(connection.recv(MAX_PACKET))
+        except (OSError, ValidationError) as error:
+            raise NotaryGone("notary-gone", f"the notary does not answer: {error}") from error
+        if reply.outcome == "stopped":
+            raise Stopped(reply.reason)
+        if reply.outcome != "done":
+            raise StorageError(reply.reason, reply.message)
+        return reply
+
+    def _attend(self) -> None:
+        while not self._closing.is_set():
+            try:
+                with connect(self._path) as connection:
+                    self._connection = connection
+                    connection.settimeout(self._timeout_s)
+                    connection.send(b'{"ask": "attend"}')
+                    if _REPLY.validate_json(connection.recv(MAX_PACKET)).outcome == "done":
+                        self._present.set()
+                        connection.settimeout(None)
+                        connection.recv(MAX_PACKET)
+            except (OSError, ValidationError):
+                pass
+            finally:
+                self._present.clear()
+                self._connection = None
+            self._closing.wait(RETRY_S)

@@ -1,0 +1,97 @@
+"""What the notary's process and its clients say to each other over the Unix socket. Pure.
+
+One request is one packet and has one answer (SOCK_SEQPACKET, JSON). What the interlock asks (`epoch`, `keep`) is
+`turnkey.interlock.witness`'s; the rest is the booth's.
+
+Rules kept here:
+1. The booth can say nothing but a record of these schemas; a packet that is none has no answer but a refusal.
+2. What only a running device does names the run of the lease it was done under. What happens stopped as well does not.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
+
+from turnkey.interlock.status import Transition
+from turnkey.leads.records import Captured, Discarded, Enrolled, Expunged, Lead, Refused, Searched
+from turnkey.notary.notary import LeadDraft
+
+MAX_PACKET = 64 * 1024
+"""A lead with the longest list of candidates is below 8 KiB."""
+
+Run = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+"""The lease's run, hexadecimal."""
+
+
+class _Packet(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AskEpoch(_Packet):
+    """The highest epoch on the ledger?"""
+
+    ask: Literal["epoch"]
+
+
+class Keep(_Packet):
+    """Put a transition of the interlock on the ledger."""
+
+    ask: Literal["keep"]
+    transition: Transition
+
+
+class RecordWork(_Packet):
+    """Put a step of a running device's work on the ledger."""
+
+    ask: Literal["work"]
+    event: Annotated[Captured | Searched | Enrolled, Field(discriminator="kind")]
+    run: Run
+
+
+class RecordEvent(_Packet):
+    """Put on the ledger what happens in a moratorium as well."""
+
+    ask: Literal["record"]
+    event: Annotated[Refused | Discarded | Expunged, Field(discriminator="kind")]
+
+
+class Submit(_Packet):
+    """Sign a lead."""
+
+    ask: Literal["submit"]
+    draft: LeadDraft
+    run: Run
+
+
+class HandOver(_Packet):
+    """Give the outbox what it has not confirmed."""
+
+    ask: Literal["hand_over"]
+
+
+class Attend(_Packet):
+    """Nothing but this connection: that it breaks is how a client knows that the notary is gone."""
+
+    ask: Literal["attend"]
+
+
+Ask = AskEpoch | Keep | RecordWork | RecordEvent | Submit | HandOver | Attend
+ASK: TypeAdapter[Ask] = TypeAdapter(Annotated[Ask, Field(discriminator="ask")])
+
+
+class Reply(_Packet):
+    """What the booth is told.
+
+    Attributes:
+        outcome: `done`; `stopped`, nothing was kept; `storage`, the ledger or the outbox cannot be written; `refused`,
+            what was asked is none of the above, or is not this user's.
+        reason, message: where it is not done.
+        lead: what was signed, for `Submit`.
+    """
+
+    outcome: Literal["done", "stopped", "storage", "refused"]
+    reason: str = ""
+    message: str = ""
+    lead: Lead | None = None

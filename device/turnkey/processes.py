@@ -1,0 +1,271 @@
+"""The units `turnkey-notary` and `turnkey-booth`: the same rooms as in `turnkey.device`, wired across processes.
+
+Rules kept here:
+1. The booth has neither the signing key nor the ledger: what it has for both is the notary's socket.
+2. The booth's gallery is locked the moment that its permit dies, or the notary's process does; no step asks for that.
+3. A process that cannot do its work ends, and so ends everything that leans on it: without a notary nothing is
+   captured and the interlock does not start, without a booth nothing is captured, without an interlock there is no
+   lease. systemd starts it again.
+4. An interlock that follows a newer authority than this process knows leaves no policy in force.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from turnkey import __version__
+from turnkey.booth import Booth
+from turnkey.booth_socket import BoothServer
+from turnkey.database import StorageError
+from turnkey.device import calibration_groups, model_id, new_camera, system_clocks
+from turnkey.envelope import SigningKey
+from turnkey.gallery.gallery import Gallery
+from turnkey.interlock.authority import Authority
+from turnkey.interlock.authority_folder import AuthorityFolder
+from turnkey.interlock.lease import DaemonError, LeaseClient, ask
+from turnkey.interlock.notify import notify, watchdog_s
+from turnkey.interlock.peers import listen, passed_socket
+from turnkey.interlock.permit import Permit, Stopped
+from turnkey.interlock.status import InterlockStatus
+from turnkey.interlock.wire import Request
+from turnkey.leads.policy import PolicyReason, PolicyRefusal, SignedPolicy
+from turnkey.leads.records import Boot, Heartbeat
+from turnkey.notary.client import NotaryClient
+from turnkey.notary.daemon import NotaryDaemon, rights_of
+from turnkey.notary.heartbeat import Heart
+from turnkey.notary.journal import Journal
+from turnkey.notary.notary import Notary
+from turnkey.policy_file import policy_in_force
+from turnkey.settings import Settings
+from turnkey.uplink.outbox import Outbox
+from turnkey.uplink.topics import Kind, Topic
+from turnkey.vision.analyzer import Analyzer
+from turnkey.vision.manifest import read_manifest
+
+STATUS_TIMEOUT_S = 2.0
+LOOK_S = 0.02
+"""How often it is seen whether there is a permit, and whether the notary is there. A permit's death is not polled."""
+
+
+class ProcessFailed(Exception):
+    """The process cannot go on; its end is what stops the others. Carries the reason code."""
+
+
+class _End:
+    """When a process is to end: systemd asks for it, or it has failed."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self.reason: str | None = None
+
+    def fail(self, reason: str) -> None:
+        """End, and say that it was a failure. The first reason stands."""
+        self.reason = self.reason or reason
+        self._stop.set()
+
+    def wait(self, alive: Callable[[], bool]) -> None:
+        """Tell systemd that all is well for as long as it is. Raises: ProcessFailed."""
+        every_s = min(watchdog_s() or 1.0, 1.0) / 2
+        notify("READY=1")
+        while not self._stop.wait(every_s):
+            if alive():
+                notify("WATCHDOG=1")
+        notify("STOPPING=1")
+        if self.reason is not None:
+            raise ProcessFailed(self.reason)
+
+
+def run_notary(settings: Settings, stop: threading.Event) -> None:
+    """Keep the ledger and sign, until `stop`.
+
+    Raises:
+        ProcessFailed: the ledger cannot be written any more.
+        StorageError, KeyFileError, ModelError, AuthorityError, OSError: it cannot start.
+    """
+    clocks, end = system_clocks(), _End(stop)
+    began_ns = clocks.monotonic_ns()
+    sockets = settings.interlock.socket
+    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with ExitStack() as parts:
+        outbox = _shared_outbox(settings.outbox_file)
+        parts.callback(outbox.close)
+        journal = Journal(settings.state / "ledger.db")
+        parts.callback(journal.close)
+        leads, attestations = (str(Topic(settings.device_id, kind)) for kind in (Kind.LEAD, Kind.ATTESTATION))
+
+        def put_lead(message_id: str, envelope: bytes) -> None:
+            outbox.put(leads, envelope, message_id)
+
+        def put_attestation(message_id: str, envelope: bytes) -> None:
+            if outbox.depth() < settings.attestation.most_waiting:
+                outbox.put(attestations, envelope, message_id)
+
+        notary = Notary(
+            journal,
+            SigningKey.from_pem(settings.signing_key.read_bytes()),
+            put_lead,
+            device_id=settings.device_id,
+            clocks=clocks,
+            attestations=put_attestation if settings.attestation.publish else None,
+        )
+        manifest = read_manifest(settings.models)
+        authority = _authority(settings)
+        models = {entry.id: entry.sha256 for entry in (manifest.detector, manifest.embedder)}
+        notary.record(Boot(software=__version__, models=models))
+
+        def statement() -> Heartbeat | None:
+            status = _status(sockets.path)
+            if status is None:
+                return None
+            policy = _policy(settings, authority, status)
+            return Heartbeat(
+                software=__version__,
+                state=status.state.value,
+                reason=status.reason,
+                epoch=status.epoch,
+                channel_a=status.channel_a,
+                channel_b=status.channel_b,
+                relay_closed=status.relay_closed,
+                policy=policy.reason if isinstance(policy, PolicyRefusal) else "in-force",
+                leads_waiting=outbox.depth(leads) + len(journal.waiting()),
+                uptime_s=(clocks.monotonic_ns() - began_ns) // 10**9,
+            )
+
+        gate = LeaseClient(sockets.path).start()
+        parts.callback(gate.close)
+        listener = passed_socket() or listen(sockets.notary)
+        daemon = NotaryDaemon(notary, journal, gate, listener, rights=rights_of(sockets), failed=end.fail)
+        parts.callback(daemon.close)
+        heart = Heart(notary, statement, end.fail, settings.attestation.heartbeat_s)
+        parts.callback(heart.close)
+        daemon.start()
+        heart.start()
+        end.wait(daemon.is_alive)
+
+
+class _NotaryAndLease:
+    """The booth's gate: a permit of the interlock's, and a notary to put the work on record."""
+
+    def __init__(self, lease: LeaseClient, notary: NotaryClient) -> None:
+        self._lease = lease
+        self._notary = notary
+
+    def permit(self) -> Permit:
+        """A live permit. Raises: Stopped."""
+        if not self._notary.present:
+            raise Stopped("notary-gone")
+        return self._lease.permit()
+
+
+class _Lock(threading.Thread):
+    """Locks the gallery at each death of a permit, and while the notary is gone."""
+
+    def __init__(self, gate: _NotaryAndLease, gallery: Gallery, end: threading.Event) -> None:
+        super().__init__(name="gallery-lock", daemon=True)
+        self._gate = gate
+        self._gallery = gallery
+        self._end = end
+
+    def run(self) -> None:
+        """Watch until the process ends."""
+        held: Permit | None = None
+        while not self._end.is_set():
+            try:
+                held = self._gate.permit()
+                held.wait(LOOK_S)
+                held.check()
+            except Stopped:
+                if held is not None:
+                    self._gallery.lock()
+                    held = None
+                self._end.wait(LOOK_S)
+
+
+def run_booth(settings: Settings, stop: threading.Event) -> None:
+    """Photograph, search and enrol for whoever asks at the booth's socket, until `stop`.
+
+    Raises:
+        ProcessFailed: what happened could not be put on record.
+        StorageError, ModelError, AuthorityError, OSError: it cannot start.
+    """
+    end = _End(stop)
+    sockets = settings.interlock.socket
+    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with ExitStack() as parts:
+        manifest = read_manifest(settings.models)
+        analyzer = Analyzer.load(settings.models, threads=settings.threads)
+        authority = _authority(settings)
+        model = model_id(manifest.embedder)
+        gallery = Gallery(settings.state / "gallery.db", model, **settings.gallery.model_dump())
+        parts.callback(gallery.lock)
+        camera = new_camera(settings)
+        parts.callback(camera.close)
+        notary = NotaryClient(sockets.notary).start()
+        parts.callback(notary.close)
+        lease = LeaseClient(sockets.path).start()
+        parts.callback(lease.close)
+        gate = _NotaryAndLease(lease, notary)
+
+        def halt(reason: str) -> None:
+            end.fail(reason)
+            gallery.lock()
+
+        def policy() -> SignedPolicy | PolicyRefusal:
+            status = _status(sockets.path)
+            if status is None:
+                return PolicyRefusal(PolicyReason.NOT_SIGNED, "the interlock does not say whose policies hold")
+            return _policy(settings, authority, status)
+
+        booth = Booth(
+            gate=gate,
+            camera=camera,
+            analyzer=analyzer,
+            gallery=gallery,
+            notary=notary,
+            policy=policy,
+            calibration=calibration_groups(manifest.calibration),
+            model_id=model,
+            clocks=system_clocks(),
+            halt=halt,
+        )
+        lock = _Lock(gate, gallery, stop)
+        lock.start()
+        server = BoothServer(booth, passed_socket() or listen(sockets.booth), sockets)
+        parts.callback(server.close)
+        server.start()
+        end.wait(lambda: server.is_alive() and lock.is_alive())
+
+
+def _authority(settings: Settings) -> Authority:
+    """The authority this device was provisioned with, or the last successor beside this process's own state."""
+    return AuthorityFolder(settings.authority.read_bytes(), settings.state / "authorities").current
+
+
+def _status(path: Path) -> InterlockStatus | None:
+    try:
+        return InterlockStatus.model_validate_json(ask(path, Request(ask="status"), STATUS_TIMEOUT_S).body)
+    except (DaemonError, ValueError):
+        return None
+
+
+def _policy(settings: Settings, authority: Authority, status: InterlockStatus) -> SignedPolicy | PolicyRefusal:
+    if status.authority_version != authority.version:
+        return PolicyRefusal(
+            PolicyReason.NOT_SIGNED,
+            f"the interlock follows version {status.authority_version} of the authority, this process knows "
+            f"{authority.version}: provision the newer one",
+        )
+    return policy_in_force(settings.policy, authority, settings.device_id, system_clocks().utc_now())
+
+
+def _shared_outbox(path: Path) -> Outbox:
+    """The outbox, readable and writable by its group too: the uplink is another user."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660))
+    except OSError as error:
+        raise StorageError("unwritable", f"{path}: {error.strerror}") from error
+    return Outbox(path)

@@ -1,0 +1,244 @@
+"""The device as three real processes: what is booked, what a key that opens in the middle leaves, what a kill stops."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from booking_room import lay
+from typer.testing import CliRunner, Result
+
+from turnkey.cli import app
+from turnkey.device import model_id
+from turnkey.gallery.gallery import Gallery
+from turnkey.interlock.lease import DaemonError, ask
+from turnkey.interlock.orders import ReleaseRequest
+from turnkey.interlock.status import InterlockStatus
+from turnkey.interlock.switch import SimulatedSwitch
+from turnkey.interlock.wire import Request
+from turnkey.leads.records import Captured, Discarded, Enrolled, Event, LeadSigned, LedgerEntry, Searched, SwitchChanged
+from turnkey.notary.journal import Journal
+from turnkey.uplink.outbox import Outbox
+from turnkey.vision.manifest import read_manifest
+from turnkey_tools.pilot import Pilot
+
+CASE = "ardern/ardern-2018.jpg"
+MATE = "ardern/ardern-2022.jpg"
+ROUNDS = 4
+Work = Captured | Searched | LeadSigned | Enrolled
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.005)
+
+
+class Appliance:
+    """Interlock, notary and booth, each a process with a state directory of its own, as the units have it."""
+
+    def __init__(self, pilot: Pilot, sockets: Path) -> None:
+        self.pilot, self.sockets = pilot, sockets
+        user = pwd.getpwuid(os.getuid()).pw_name
+        with pilot.settings_file.open("a") as settings:
+            settings.write(
+                f"""
+[interlock.socket]
+path = "{sockets}/interlock"
+notary = "{sockets}/notary"
+booth = "{sockets}/booth"
+markers = "{sockets}"
+booth_user = "{user}"
+notary_user = "{user}"
+operator_user = "{user}"
+interlock_user = "{user}"
+"""
+            )
+        self.outbox = pilot.root / "outbox" / "outbox.db"
+        self.outbox.parent.mkdir()
+        self.state("interlock").mkdir()
+        self.switch = SimulatedSwitch(self.state("interlock") / "simulated-switch.json")
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def state(self, name: str) -> Path:
+        return self.pilot.root / f"state-{name}"
+
+    def start(self, name: str) -> None:
+        (self.sockets / name).unlink(missing_ok=True)
+        command = [sys.executable, "-m", "turnkey.cli", "--config", str(self.pilot.settings_file), "run", name]
+        own = {"TURNKEY_STATE": str(self.state(name)), "TURNKEY_OUTBOX": str(self.outbox)}
+        self.processes[name] = subprocess.Popen(command, env=os.environ | own)
+        wait_for((self.sockets / name).is_socket, 60)
+
+    def start_all(self) -> None:
+        for name in ("notary", "interlock", "booth"):
+            self.start(name)
+
+    def kill(self, name: str) -> None:
+        self.processes[name].send_signal(signal.SIGKILL)
+        self.processes[name].wait(10)
+
+    def end(self) -> None:
+        for name in ("booth", "interlock", "notary"):
+            process = self.processes.get(name)
+            if process is not None:
+                process.terminate()
+                try:
+                    process.wait(15)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait(5)
+        self.switch.close()
+
+    def command(self, *words: str) -> Result:
+        return CliRunner().invoke(app, ["--config", str(self.pilot.settings_file), *words])
+
+    def status(self) -> InterlockStatus | None:
+        try:
+            return InterlockStatus.model_validate_json(ask(self.sockets / "interlock", Request(ask="status")).body)
+        except DaemonError:
+            return None
+
+    def release(self) -> None:
+        self.switch.close_key()
+        wait_for(lambda: (now := self.status()) is not None and now.key_closed)
+        request = ReleaseRequest.model_validate_json(ask(self.sockets / "interlock", Request(ask="request")).body)
+        document = base64.b64encode(self.pilot.release(request)).decode()
+        answer = ask(self.sockets / "interlock", Request(ask="apply", document=document))
+        assert answer.done, answer
+        assert (now := self.status()) is not None
+        assert now.state == "RUNNING"
+        time.sleep(0.5)  # a lease comes each 0.2 s, a client comes back each 0.1 s
+
+    def ledger(self) -> list[Event]:
+        journal = Journal(self.state("notary") / "ledger.db")
+        try:
+            return [LedgerEntry.model_validate_json(data).event for data in journal.entries(limit=journal.size)]
+        finally:
+            journal.close()
+
+    def leads_in_outbox(self) -> int:
+        with Outbox(self.outbox) as outbox:
+            return outbox.depth()
+
+    def gallery_is_open(self) -> bool:
+        """Whether the booth's process has the rows open: it has not while its gallery is locked."""
+        folder = Path(f"/proc/{self.processes['booth'].pid}/fd")
+        try:
+            return any("gallery.db" in str(link.readlink()) for link in folder.iterdir())
+        except OSError:
+            return False
+
+    def templates(self) -> int:
+        """Bookings in the gallery, counted once no process has it open."""
+        embedder = read_manifest(self.pilot.settings().models).embedder
+        gallery = Gallery(self.state("booth") / "gallery.db", model_id(embedder))
+        gallery.unlock(self.pilot.settings().gallery_key.read_bytes())
+        try:
+            return gallery.size("bookings")
+        finally:
+            gallery.lock()
+
+
+def behind_a_stop(ledger: list[Event]) -> list[Event]:
+    """Work that stands on the ledger where the last word of the interlock before it is not RUNNING."""
+    state, found = "BOOTING", []
+    for event in ledger:
+        if isinstance(event, SwitchChanged):
+            state = event.state
+        elif isinstance(event, Work) and state != "RUNNING":
+            found.append(event)
+    return found
+
+
+def work(ledger: list[Event]) -> list[str]:
+    return [event.kind for event in ledger if isinstance(event, Work)]
+
+
+@pytest.fixture
+def appliance(pilot: Pilot) -> Iterator[Appliance]:
+    lay(pilot, CASE, *(MATE,) * (ROUNDS + 4))
+    sockets = Path(tempfile.mkdtemp(prefix="turnkey-"))  # the path of a Unix socket has 107 bytes
+    appliance = Appliance(pilot, sockets)
+    try:
+        appliance.start_all()
+        appliance.release()
+        enrolled = appliance.command("enrol-case", "C-2026-1")
+        assert enrolled.exit_code == 0, enrolled.output
+        yield appliance
+    finally:
+        appliance.end()
+        shutil.rmtree(sockets)
+
+
+def booked(appliance: Appliance, number: str) -> Result:
+    return appliance.command("book", number, "--json")
+
+
+def test_a_mated_booking_across_processes_and_a_key_that_opens_in_the_middle(appliance: Appliance) -> None:
+    before = len(work(appliance.ledger()))
+    first = booked(appliance, "B-1")
+    assert first.exit_code == 0, first.output
+    assert set(json.loads(first.stdout)) == {"outcome", "booking_number", "stages_ms"}, "the officer sees no candidate"
+    assert work(appliance.ledger())[before:] == ["capture", "search", "lead", "enrolment"]
+    assert appliance.leads_in_outbox() == 1
+    assert appliance.gallery_is_open()
+    discarded = 0
+    for number in range(ROUNDS):
+        answers: list[Result] = []
+        captures = sum(isinstance(event, Captured) for event in appliance.ledger())
+
+        def book(name: str = f"B-{number + 2}", heard: list[Result] = answers) -> None:
+            heard.append(booked(appliance, name))
+
+        booking = threading.Thread(target=book)
+        booking.start()
+        wait_for(lambda known=captures: sum(isinstance(event, Captured) for event in appliance.ledger()) > known)
+        time.sleep(0.05 * number)
+        appliance.switch.open_key()
+        wait_for(lambda: (now := appliance.status()) is not None and now.state == "MORATORIUM")
+        wait_for(lambda: not appliance.gallery_is_open(), 2)
+        booking.join(20)
+        assert not booking.is_alive()
+        discarded += answers[0].exit_code == 1
+        refused = booked(appliance, "B-99")
+        assert refused.exit_code == 1
+        assert json.loads(refused.stdout)["step"] == "interlock"
+        appliance.release()
+    ledger = appliance.ledger()
+    assert behind_a_stop(ledger) == []
+    assert sum(isinstance(event, Discarded) for event in ledger) == discarded > 0
+    leads = sum(isinstance(event, LeadSigned) for event in ledger)
+    assert appliance.leads_in_outbox() == leads
+    appliance.end()
+    enrolled = sum(isinstance(event, Enrolled) and event.partition == "bookings" for event in ledger)
+    assert appliance.templates() == enrolled, "a template that a stop overtook was taken back"
+
+
+@pytest.mark.parametrize("victim", ["interlock", "notary", "booth"])
+def test_a_killed_process_stops_everything(appliance: Appliance, victim: str) -> None:
+    assert booked(appliance, "B-1").exit_code == 0
+    assert appliance.gallery_is_open()
+    appliance.kill(victim)
+    if victim != "booth":
+        wait_for(lambda: not appliance.gallery_is_open(), 2)
+    before = work(appliance.ledger())
+    refused = booked(appliance, "B-2")
+    assert refused.exit_code != 0
+    assert work(appliance.ledger()) == before
+    assert not appliance.gallery_is_open()
+    assert behind_a_stop(appliance.ledger()) == []
+    assert appliance.leads_in_outbox() == 1
