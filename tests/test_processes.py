@@ -27,8 +27,18 @@ from turnkey.interlock.lease import DaemonError, ask
 from turnkey.interlock.orders import ReleaseRequest
 from turnkey.interlock.status import InterlockStatus
 from turnkey.interlock.switch import SimulatedSwitch
-from turnkey.interlock.wire import Request
-from turnkey.leads.records import Captured, Discarded, Enrolled, Event, LeadSigned, LedgerEntry, Searched, SwitchChanged
+from turnkey.interlock.wire import Answer, Request
+from turnkey.leads.records import (
+    Captured,
+    Discarded,
+    Enrolled,
+    Event,
+    Heartbeat,
+    LeadSigned,
+    LedgerEntry,
+    Searched,
+    SwitchChanged,
+)
 from turnkey.notary.journal import Journal
 from turnkey.uplink.outbox import Outbox
 from turnkey.vision.manifest import read_manifest
@@ -79,7 +89,11 @@ interlock_user = "{user}"
     def start(self, name: str) -> None:
         (self.sockets / name).unlink(missing_ok=True)
         command = [sys.executable, "-m", "turnkey.cli", "--config", str(self.pilot.settings_file), "run", name]
-        own = {"TURNKEY_STATE": str(self.state(name)), "TURNKEY_OUTBOX": str(self.outbox)}
+        own = {
+            "TURNKEY_STATE": str(self.state(name)),
+            "TURNKEY_OUTBOX": str(self.outbox),
+            "TURNKEY_ATTESTATION__HEARTBEAT_S": "2",
+        }
         self.processes[name] = subprocess.Popen(command, env=os.environ | own)
         wait_for((self.sockets / name).is_socket, 60)
 
@@ -87,14 +101,11 @@ interlock_user = "{user}"
         for name in ("notary", "interlock", "booth"):
             self.start(name)
 
-    def kill(self, name: str) -> None:
-        self.processes[name].send_signal(signal.SIGKILL)
-        self.processes[name].wait(10)
-
     def end(self) -> None:
         for name in ("booth", "interlock", "notary"):
             process = self.processes.get(name)
             if process is not None:
+                process.send_signal(signal.SIGCONT)
                 process.terminate()
                 try:
                     process.wait(15)
@@ -112,15 +123,23 @@ interlock_user = "{user}"
         except DaemonError:
             return None
 
+    def asked(self, request: Request) -> Answer:
+        """Ask the interlock, again where this user has all its connections: here every process is the same user."""
+        for _ in range(20):
+            try:
+                return ask(self.sockets / "interlock", request)
+            except DaemonError:
+                time.sleep(0.05)
+        raise AssertionError("the interlock does not answer")
+
     def release(self) -> None:
         self.switch.close_key()
         wait_for(lambda: (now := self.status()) is not None and now.key_closed)
-        request = ReleaseRequest.model_validate_json(ask(self.sockets / "interlock", Request(ask="request")).body)
+        request = ReleaseRequest.model_validate_json(self.asked(Request(ask="request")).body)
         document = base64.b64encode(self.pilot.release(request)).decode()
-        answer = ask(self.sockets / "interlock", Request(ask="apply", document=document))
+        answer = self.asked(Request(ask="apply", document=document))
         assert answer.done, answer
-        assert (now := self.status()) is not None
-        assert now.state == "RUNNING"
+        assert InterlockStatus.model_validate_json(answer.body).state == "RUNNING"
         time.sleep(0.5)  # a lease comes each 0.2 s, a client comes back each 0.1 s
 
     def ledger(self) -> list[Event]:
@@ -232,12 +251,31 @@ def test_a_mated_booking_across_processes_and_a_key_that_opens_in_the_middle(app
 def test_a_killed_process_stops_everything(appliance: Appliance, victim: str) -> None:
     assert booked(appliance, "B-1").exit_code == 0
     assert appliance.gallery_is_open()
-    appliance.kill(victim)
-    if victim != "booth":
-        wait_for(lambda: not appliance.gallery_is_open(), 2)
+    appliance.processes[victim].kill()
+    appliance.processes[victim].wait(10)
+    wait_for(lambda: not appliance.gallery_is_open(), 2)
+    nothing_goes_on(appliance)
+
+
+def test_a_hung_interlock_stops_everything_and_the_notary_falls_silent(appliance: Appliance) -> None:
+    assert booked(appliance, "B-1").exit_code == 0
+    wait_for(lambda: isinstance(appliance.ledger()[-1], Heartbeat))
+    beat = appliance.ledger()[-1]
+    assert isinstance(beat, Heartbeat)
+    assert (beat.state, beat.policy, beat.leads_waiting) == ("RUNNING", "in-force", 1)
+    appliance.processes["interlock"].send_signal(signal.SIGSTOP)
+    wait_for(lambda: not appliance.gallery_is_open(), 2)
+    nothing_goes_on(appliance)
+    time.sleep(0.5)
+    beats = sum(isinstance(event, Heartbeat) for event in appliance.ledger())
+    time.sleep(5)
+    assert sum(isinstance(event, Heartbeat) for event in appliance.ledger()) == beats
+
+
+def nothing_goes_on(appliance: Appliance) -> None:
+    """A booking is refused, and leaves no work on the ledger, no lead in the outbox, and the gallery locked."""
     before = work(appliance.ledger())
-    refused = booked(appliance, "B-2")
-    assert refused.exit_code != 0
+    assert booked(appliance, "B-2").exit_code == 1
     assert work(appliance.ledger()) == before
     assert not appliance.gallery_is_open()
     assert behind_a_stop(appliance.ledger()) == []

@@ -8,7 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import typer
 
+from turnkey.cli import app
 from turnkey.interlock.settings import SocketSettings
 
 UNITS = Path(__file__).parents[2] / "systemd"
@@ -135,6 +137,32 @@ def test_the_booth_is_started_by_the_interlocks_marker_and_nothing_else():
 def test_the_interlock_starts_again_whatever_happens_to_it():
     assert values("interlock", "Restart") == ["always"]
     assert has("interlock", "StartLimitIntervalSec", "0")
+
+
+@pytest.mark.parametrize("service", ["interlock", "notary", "booth", "uplink"])
+def test_each_units_program_is_a_command_that_exists(service):
+    (line,) = values(service, "ExecStart")
+    program, *words = line.split()
+    assert program == "/usr/bin/turnkey"
+    command = typer.main.get_command(app)
+    for word in words:
+        command = command.commands[word]
+    assert command.callback is not None
+
+
+def test_the_sockets_are_where_the_units_make_room_for_them():
+    sockets = SocketSettings()
+    for service, path in (("interlock", sockets.path), ("notary", sockets.notary), ("booth", sockets.booth)):
+        assert path.parts[:2] == ("/", "run")
+        assert values(service, "RuntimeDirectory") == [path.parent.name]
+
+
+def test_the_outbox_is_the_one_that_notary_and_uplink_share():
+    folder = "/var/lib/turnkey-outbox"
+    assert has("notary", "Environment", f"TURNKEY_OUTBOX={folder}/outbox.db")
+    assert has("uplink", "Environment", f"TURNKEY_STATE={folder}")
+    assert has("notary", "ReadWritePaths", folder)
+    assert has("uplink", "ReadWritePaths", folder)
 
 
 def test_sysusers_accepts_its_file():

@@ -1,0 +1,299 @@
+"""The notary over its socket: who may ask what, what is no record, and windows that touch a stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from turnkey.database import StorageError
+from turnkey.envelope import SigningKey
+from turnkey.interlock.lease import connect
+from turnkey.interlock.machine import Event as Happening
+from turnkey.interlock.machine import State
+from turnkey.interlock.peers import listen
+from turnkey.interlock.permit import Permit, Stopped
+from turnkey.interlock.status import Transition
+from turnkey.interlock.switch import SwitchReading
+from turnkey.interlock.witness import SocketWitness, WitnessError
+from turnkey.leads.records import (
+    Boot,
+    Captured,
+    Discarded,
+    Enrolled,
+    LeadCandidate,
+    LedgerEntry,
+    Refused,
+    Searched,
+)
+from turnkey.notary.client import NotaryClient, NotaryGone
+from turnkey.notary.daemon import BOOTH_RIGHTS, WITNESS_RIGHTS, NotaryDaemon
+from turnkey.notary.journal import Journal
+from turnkey.notary.notary import Clocks, LeadDraft, Notary
+
+ATTEMPT, OTHER_ATTEMPT = "0" * 32, "1" * 32
+DIGEST = "d" * 64
+
+
+def permit(run: bytes = b"r" * 16) -> Permit:
+    return Permit(time.monotonic_ns, time.monotonic_ns() + 60 * 10**9, None, run)
+
+
+class Gate:
+    """The notary's own lease, played by hand."""
+
+    def __init__(self) -> None:
+        self.held: Permit | None = permit()
+
+    def permit(self) -> Permit:
+        if self.held is None:
+            raise Stopped("key-opened")
+        self.held.check()
+        return self.held
+
+
+class Site:
+    """A notary behind its socket, its ledger, and both its clients."""
+
+    def __init__(self, folder: Path, rights: frozenset[str]) -> None:
+        self.socket = folder / "notary"
+        self.journal = Journal(folder / "ledger.db")
+        self.put: list[str] = []
+        self.gate = Gate()
+        self.failures: list[str] = []
+        clocks = Clocks(lambda: datetime.now(UTC), time.monotonic_ns, lambda: os.urandom(16).hex())
+        notary = Notary(
+            self.journal,
+            SigningKey.generate(),
+            lambda message_id, _envelope: self.put.append(message_id),
+            device_id="booth-1",
+            clocks=clocks,
+        )
+        self.daemon = NotaryDaemon(
+            notary,
+            self.journal,
+            self.gate,
+            listen(self.socket),
+            rights={os.getuid(): rights},
+            failed=self.failures.append,
+        )
+        self.daemon.start()
+        self.booth = NotaryClient(self.socket).start()
+        self.interlock = SocketWitness(self.socket)
+
+    def close(self) -> None:
+        self.booth.close()
+        self.daemon.close()
+        self.journal.close()
+
+    def say(self, packet: bytes) -> dict[str, object]:
+        with connect(self.socket) as connection:
+            connection.settimeout(5)
+            connection.send(packet)
+            answer: dict[str, object] = json.loads(connection.recv(65536))
+            return answer
+
+    def kinds(self) -> list[str]:
+        data = self.journal.entries(limit=self.journal.size)
+        return [LedgerEntry.model_validate_json(each).event.kind for each in data]
+
+
+Open = Callable[..., Site]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Open]:
+    opened: list[Site] = []
+
+    def open_site(rights: frozenset[str] = BOOTH_RIGHTS | WITNESS_RIGHTS) -> Site:
+        opened.append(Site(tmp_path, rights))
+        return opened[-1]
+
+    yield open_site
+    for each in opened:
+        each.close()
+
+
+def transition(state: State, epoch: int = 1) -> Transition:
+    return Transition(
+        State.RUNNING,
+        state,
+        Happening.KEY_OPENED if state is not State.RUNNING else Happening.RELEASED,
+        "key-opened",
+        epoch,
+        time.monotonic_ns(),
+        datetime.now(UTC),
+        SwitchReading(False, False, None),
+        None,
+    )
+
+
+def captured(attempt: str = ATTEMPT) -> Captured:
+    return Captured(attempt_id=attempt, frames=1, purpose="booking")
+
+
+def enrolled(attempt: str = ATTEMPT) -> Enrolled:
+    return Enrolled(attempt_id=attempt, partition="bookings", row=1)
+
+
+def draft(attempt: str = ATTEMPT, booking: str = "B-1") -> LeadDraft:
+    candidate = LeadCandidate(rank=1, reference="C-2026-1", score=0.61, enrolled_at=datetime(2026, 11, 1, tzinfo=UTC))
+    return LeadDraft(attempt, booking, "cases", 1, 0.4, 0.01, "sface-1", DIGEST, 80, (candidate,))
+
+
+def test_transitions_are_witnessed_and_the_epoch_is_the_ledgers(site: Open) -> None:
+    here = site()
+    assert here.interlock.ledger_epoch() == 0
+    here.interlock(transition(State.MORATORIUM, epoch=7))
+    assert here.interlock.ledger_epoch() == 7
+    assert here.kinds() == ["switch"]
+
+
+def test_a_piece_of_work_goes_onto_the_ledger_and_its_lead_to_the_outlet(site: Open) -> None:
+    here, held = site(), permit()
+    here.booth.record(captured(), held)
+    lead = here.booth.submit(draft(), held)
+    here.booth.record(enrolled(), held)
+    here.booth.hand_over()
+    assert here.kinds() == ["capture", "lead", "enrolment"]
+    assert here.put == [lead.lead_id]
+    assert (lead.sequence, lead.candidates) == (1, draft().candidates)
+
+
+@pytest.mark.parametrize("step", ["search", "submit", "enrolment"])
+def test_work_whose_window_touches_a_stop_is_refused_even_when_it_runs_again(site: Open, step: str) -> None:
+    here, before = site(), permit()
+    here.booth.record(captured(), before)
+    here.interlock(transition(State.MORATORIUM))
+    here.interlock(transition(State.RUNNING))
+    here.gate.held = permit(b"n" * 16)
+    for held in (before, permit(b"n" * 16)):  # a booth that says what is so, and one that lies about its lease
+        with pytest.raises(Stopped, match="window-touches-a-stop"):
+            match step:
+                case "search":
+                    here.booth.record(
+                        Searched(
+                            attempt_id=ATTEMPT,
+                            partition="cases",
+                            gallery_size=1,
+                            threshold=0.4,
+                            max_fpir=0.01,
+                            search="exhaustive",
+                            model_id="sface-1",
+                            policy_digest=DIGEST,
+                            candidates=1,
+                        ),
+                        held,
+                    )
+                case "submit":
+                    here.booth.submit(draft(), held)
+                case _:
+                    here.booth.record(enrolled(), held)
+    assert here.kinds() == ["capture", "switch", "switch"]
+    assert here.put == []
+
+
+def test_a_stop_on_the_ledger_ends_the_run_even_where_the_notarys_own_lease_has_not_heard(site: Open) -> None:
+    here = site()
+    here.interlock(transition(State.MORATORIUM))
+    assert here.gate.held is not None
+    assert here.gate.held.refusal() is None
+    with pytest.raises(Stopped, match="window-touches-a-stop"):
+        here.booth.record(captured(), permit())
+
+
+def test_without_a_lease_of_its_own_the_notary_takes_no_work_but_does_take_a_refusal(site: Open) -> None:
+    here = site()
+    here.gate.held = None
+    with pytest.raises(Stopped, match="key-opened"):
+        here.booth.record(captured(), permit())
+    here.booth.record(Refused(attempt_id=None, step="interlock", reason="key-opened"))
+    here.booth.record(Discarded(attempt_id=ATTEMPT, reason="key-opened"))
+    assert here.kinds() == ["refusal", "discarded"]
+
+
+def test_work_without_a_capture_is_refused(site: Open) -> None:
+    here, held = site(), permit()
+    here.booth.record(captured(), held)
+    with pytest.raises(Stopped):
+        here.booth.submit(draft(OTHER_ATTEMPT), held)
+    with pytest.raises(Stopped):
+        here.booth.record(enrolled(OTHER_ATTEMPT), held)
+    assert here.kinds() == ["capture"]
+
+
+def test_a_booth_that_was_taken_over_can_say_nothing_but_records(site: Open) -> None:
+    here = site(BOOTH_RIGHTS)
+    run = "72" * 16
+    held = permit()
+    here.booth.record(captured(), held)
+    lead = json.loads(json.dumps({"ask": "submit", "run": run, "draft": {}}))
+    boot = Boot(software="1", models={}).model_dump()
+    told: list[bytes] = [
+        b"",
+        b"{}",
+        b"nonsense",
+        b"\xff" * 100,
+        json.dumps({"ask": "work", "run": run, "event": boot}).encode(),
+        json.dumps({"ask": "record", "event": {"kind": "lead", "attempt_id": ATTEMPT}}).encode(),
+        json.dumps({"ask": "record", "event": captured().model_dump()}).encode(),
+        json.dumps({"ask": "work", "run": run, "event": captured().model_dump() | {"image": "x"}}).encode(),
+        json.dumps({"ask": "work", "run": "short", "event": captured().model_dump()}).encode(),
+        json.dumps(lead).encode(),
+    ]
+    for packet in told[1:]:
+        assert here.say(packet)["outcome"] == "refused", packet
+    assert here.say(b'{"ask": "epoch"}')["reason"] == "not-permitted"
+    with pytest.raises(WitnessError):
+        here.interlock(transition(State.RUNNING))
+    with pytest.raises(StorageError):
+        here.booth.submit(draft(booking="a name, not a number"), held)
+    with pytest.raises(StorageError):
+        here.booth.record(Boot(software="1", models={}))
+    assert here.kinds() == ["capture"]
+    assert here.put == []
+
+
+def test_the_interlock_cannot_have_anything_signed(site: Open) -> None:
+    here = site(WITNESS_RIGHTS)
+    with pytest.raises(StorageError) as refused:
+        here.booth.record(captured(), permit())
+    assert refused.value.reason == "not-permitted"
+    assert here.kinds() == []
+
+
+def test_a_user_with_no_rights_is_turned_away(site: Open) -> None:
+    here = site(frozenset())
+    with pytest.raises(NotaryGone):
+        here.booth.hand_over()
+
+
+def test_a_ledger_that_cannot_be_written_ends_the_notary_and_reaches_the_booth(site: Open) -> None:
+    here = site()
+    here.booth.record(captured(), permit())
+    here.journal._database.execute("PRAGMA query_only=ON")
+    with pytest.raises(StorageError) as refused:
+        here.booth.record(captured(OTHER_ATTEMPT), permit())
+    assert refused.value.reason == "unwritable"
+    assert here.failures == ["ledger-unwritable"]
+    with pytest.raises(WitnessError):
+        here.interlock(transition(State.MORATORIUM))
+
+
+def test_presence_ends_with_the_notary(site: Open) -> None:
+    here = site()
+    deadline = time.monotonic() + 5
+    while not here.booth.present:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    here.daemon.close()
+    while here.booth.present:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    with pytest.raises(NotaryGone):
+        here.booth.record(captured(), permit())
