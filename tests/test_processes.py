@@ -215,6 +215,7 @@ def test_a_mated_booking_across_processes_and_a_key_that_opens_in_the_middle(app
     assert work(appliance.ledger())[before:] == ["capture", "search", "lead", "enrolment"]
     assert appliance.leads_in_outbox() == 1
     assert appliance.gallery_is_open()
+    assert "RUNNING" in appliance.command("status").stdout
     discarded = 0
     for number in range(ROUNDS):
         answers: list[Result] = []

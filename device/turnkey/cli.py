@@ -106,7 +106,12 @@ app.add_typer(gallery_app(lambda: _device()), name="gallery")
 
 @app.command()
 def status(as_json: JsonOption = False) -> None:
-    """Show the interlock, the policy, the ledger and what waits to be sent."""
+    """Show the interlock, the policy, the ledger and what waits to be sent; only the interlock where it is apart."""
+    socket = _interlock_socket()
+    if socket is not None:
+        now = InterlockStatus.model_validate_json(_ask(socket, Request(ask="status")))
+        typer.echo(json.dumps({"interlock": now.model_dump(mode="json")}) if as_json else _shown(now))
+        return
     with _device() as device:
         interlock, policy = device.interlock.status(), device.policy()
         refusal = policy if isinstance(policy, PolicyRefusal) else None
@@ -121,18 +126,23 @@ def status(as_json: JsonOption = False) -> None:
     if as_json:
         typer.echo(json.dumps(facts))
         return
-    typer.echo(f"recognition   {interlock.state} since {interlock.since:%Y-%m-%d %H:%M:%S} UTC ({interlock.reason})")
-    typer.echo(f"key           {'closed' if interlock.key_closed else 'open'}; stop number {interlock.epoch}")
-    if interlock.fault is not None:
-        typer.echo(f"fault         {interlock.fault}: it must be put right before a release order is accepted")
-    for standing in interlock.standing:
-        typer.echo(
-            f"order         stopped by {standing.role} on {standing.since:%Y-%m-%d}; only its like or higher lifts it"
-        )
+    typer.echo(_shown(interlock))
     typer.echo(f"policy        {refusal.message if refusal else 'in force'}")
     typer.echo(f"ledger        {facts['ledger_entries']} entries, root {facts['ledger_root']}")
     typer.echo(f"leads to send {facts['leads_waiting']}")
     typer.echo(f"model         {facts['model']}")
+
+
+def _shown(now: InterlockStatus) -> str:
+    lines = [f"recognition   {now.state} since {now.since:%Y-%m-%d %H:%M:%S} UTC ({now.reason})"]
+    lines.append(f"key           {'closed' if now.key_closed else 'open'}; stop number {now.epoch}")
+    if now.fault is not None:
+        lines.append(f"fault         {now.fault}: it must be put right before a release order is accepted")
+    for order in now.standing:
+        lines.append(
+            f"order         stopped by {order.role} on {order.since:%Y-%m-%d}; only its like or higher lifts it"
+        )
+    return "\n".join(lines)
 
 
 @app.command()
@@ -243,6 +253,11 @@ def order_apply(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False
 @authority.command("follow")
 def authority_follow(file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)]) -> None:
     """Replace the authority by its successor, which the present root and its own have signed."""
+    socket = _interlock_socket()
+    if socket is not None:
+        _ask(socket, Request(ask="follow", document=base64.b64encode(file.read_bytes()).decode()))
+        typer.echo("accepted; put the same file where the settings name the authority, for notary and booth")
+        return
     with _device() as device:
         outcome = device.follow_authority(file.read_bytes())
     if isinstance(outcome, OrderRefused):
