@@ -23,6 +23,7 @@ from typer.testing import CliRunner, Result
 from turnkey.cli import app
 from turnkey.device import model_id
 from turnkey.gallery.gallery import Gallery
+from turnkey.interlock.authority import AUTHORITY_TYPE
 from turnkey.interlock.lease import DaemonError, ask
 from turnkey.interlock.orders import ReleaseRequest
 from turnkey.interlock.status import InterlockStatus
@@ -42,6 +43,7 @@ from turnkey.leads.records import (
 from turnkey.notary.journal import Journal
 from turnkey.uplink.outbox import Outbox
 from turnkey.vision.manifest import read_manifest
+from turnkey_tools.authority import sign_with, throwaway_authority
 from turnkey_tools.pilot import Pilot
 
 CASE = "ardern/ardern-2018.jpg"
@@ -271,6 +273,23 @@ def test_a_hung_interlock_stops_everything_and_the_notary_falls_silent(appliance
     beats = sum(isinstance(event, Heartbeat) for event in appliance.ledger())
     time.sleep(5)
     assert sum(isinstance(event, Heartbeat) for event in appliance.ledger()) == beats
+
+
+def test_after_a_succession_nothing_is_captured_until_booth_and_notary_know_the_new_authority(
+    appliance: Appliance,
+) -> None:
+    successor = throwaway_authority("Demonstration")
+    document = successor.authority.model_copy(update={"version": 2})
+    roots = (*appliance.pilot.authority.bodies["root"].keys[:2], *successor.bodies["root"].keys[:2])
+    file = appliance.pilot.root / "second.json"
+    file.write_bytes(sign_with(AUTHORITY_TYPE, document.payload(), roots))
+    followed = appliance.command("authority", "follow", str(file))
+    assert followed.exit_code == 0, followed.output
+    before = work(appliance.ledger())
+    refused = booked(appliance, "B-1")
+    assert refused.exit_code == 1
+    assert json.loads(refused.stdout)["reason"] == "policy-not-signed"
+    assert work(appliance.ledger()) == before
 
 
 def nothing_goes_on(appliance: Appliance) -> None:
