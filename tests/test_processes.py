@@ -48,7 +48,7 @@ from turnkey_tools.pilot import Pilot
 
 CASE = "ardern/ardern-2018.jpg"
 MATE = "ardern/ardern-2022.jpg"
-ROUNDS = 4
+ROUNDS = int(os.environ.get("TURNKEY_STOP_ROUNDS", "4"))
 Work = Captured | Searched | LeadSigned | Enrolled
 
 
@@ -229,7 +229,7 @@ def test_a_mated_booking_across_processes_and_a_key_that_opens_in_the_middle(app
         booking = threading.Thread(target=book)
         booking.start()
         wait_for(lambda known=captures: sum(isinstance(event, Captured) for event in appliance.ledger()) > known)
-        time.sleep(0.05 * number)
+        time.sleep(0.05 * (number % 6))
         appliance.switch.open_key()
         wait_for(lambda: (now := appliance.status()) is not None and now.state == "MORATORIUM")
         wait_for(lambda: not appliance.gallery_is_open(), 2)
@@ -248,6 +248,7 @@ def test_a_mated_booking_across_processes_and_a_key_that_opens_in_the_middle(app
     appliance.end()
     enrolled = sum(isinstance(event, Enrolled) and event.partition == "bookings" for event in ledger)
     assert appliance.templates() == enrolled, "a template that a stop overtook was taken back"
+    print(f"{ROUNDS} stops, {discarded} of them in the middle of a booking: 0 entries of work behind a stop")
 
 
 @pytest.mark.parametrize("victim", ["interlock", "notary", "booth"])
