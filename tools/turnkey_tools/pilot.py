@@ -70,10 +70,18 @@ class Pilot:
             files.append(file)
         return files
 
+    @property
+    def authority_file(self) -> Path:
+        return self.root / "authority.json"
+
+    @property
+    def policy_file(self) -> Path:
+        return self.root / "policy.json"
+
     def adopt(self, policy: Policy) -> None:
         """Sign a policy and put it where the device reads it."""
         envelope = self.authority.sign(PAYLOAD_TYPE_POLICY, canonical(policy), "policy")
-        (self.root / "policy.json").write_bytes(envelope)
+        self.policy_file.write_bytes(envelope)
 
 
 def provision_pilot(root: Path, models: Path, *, device_id: str = "booth-1", port: int = 8883) -> Pilot:
@@ -93,7 +101,7 @@ def provision_pilot(root: Path, models: Path, *, device_id: str = "booth-1", por
     site = provision_site(root / "site", [device_id], port=port)
     pilot = Pilot(root, site, device_id, throwaway_authority())
     pilot.pictures.mkdir()
-    (root / "authority.json").write_bytes(pilot.authority.envelope)
+    pilot.authority_file.write_bytes(pilot.authority.envelope)
     write_new(root / "gallery.key", os.urandom(KEY_BYTES), private=True)
     now = datetime.now(UTC).replace(microsecond=0)
     pilot.adopt(

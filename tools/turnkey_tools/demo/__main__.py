@@ -24,6 +24,7 @@ from turnkey_tools.broker import Broker
 from turnkey_tools.demo.show import DESK, Demo
 from turnkey_tools.leads import view
 from turnkey_tools.leads.cli import device_keys
+from turnkey_tools.leads.permitted import signed_policies
 from turnkey_tools.leads.store import Store
 from turnkey_tools.leads.subscription import Subscription
 from turnkey_tools.pilot import Pilot, provision_pilot
@@ -84,7 +85,12 @@ Leads appear here.""",
         Outbox(settings.state / "outbox.db") as outbox,
         Store(pilot.root / "desk.db") as store,
         Subscription(
-            site.desk(DESK), broker.host, broker.port, device_keys(site.desk_device_keys(DESK)), store
+            site.desk(DESK),
+            broker.host,
+            broker.port,
+            device_keys(site.desk_device_keys(DESK)),
+            store,
+            signed_policies(pilot.authority_file, [pilot.policy_file]),
         ) as desk,
     ):
         uplink = threading.Thread(target=Uplink(outbox, uplink_settings(settings)).run, args=(stop,))

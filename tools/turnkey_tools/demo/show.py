@@ -29,6 +29,7 @@ from turnkey_tools.broker import Broker
 from turnkey_tools.leads import view
 from turnkey_tools.leads.cli import device_keys
 from turnkey_tools.leads.desk import Accepted
+from turnkey_tools.leads.permitted import signed_policies
 from turnkey_tools.leads.store import Store
 from turnkey_tools.leads.subscription import Subscription
 from turnkey_tools.pilot import Pilot
@@ -115,9 +116,10 @@ class Demo:
     def _desk(self) -> Iterator[Subscription]:
         site = self._pilot.site
         keys = device_keys(site.desk_device_keys(DESK))
+        policies = signed_policies(self._pilot.authority_file, [self._pilot.policy_file])
         with (
             Store(self._pilot.root / "desk.db") as store,
-            Subscription(site.desk(DESK), self._broker.host, self._broker.port, keys, store) as desk,
+            Subscription(site.desk(DESK), self._broker.host, self._broker.port, keys, store, policies) as desk,
         ):
             self._checks.see("the lead desk is listening at the broker, over TLS", desk.listening(LEAD_TIMEOUT_S))
             yield desk

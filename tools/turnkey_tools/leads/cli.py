@@ -16,6 +16,7 @@ from turnkey.database import StorageError
 from turnkey_tools.leads import casework, view
 from turnkey_tools.leads.desk import Accepted, Reason, Refused
 from turnkey_tools.leads.keys import KeysError, device_keys
+from turnkey_tools.leads.permitted import PolicyFileError, signed_policies
 from turnkey_tools.leads.store import Store
 from turnkey_tools.leads.subscription import Subscription
 from turnkey_tools.provision import Identity, Site
@@ -54,6 +55,10 @@ def watch(
     key: Annotated[Path | None, typer.Option(help="the desk's key (without --site)")] = None,
     keys: Annotated[Path | None, typer.Option("--device-keys", help="directory of ID.pub (without --site)")] = None,
     store: Annotated[Path | None, typer.Option(help="the desk's memory (default: in the site)")] = None,
+    authority: Annotated[Path | None, typer.Option(help="the authority that the devices follow, for --policy")] = None,
+    policy: Annotated[
+        list[Path] | None, typer.Option(help="a signed policy to hold leads to; give the earlier ones too")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="one JSON object per line")] = False,
     count: Annotated[int, typer.Option(help="leave after so many accepted leads; 0: never")] = 0,
     timeout: Annotated[float, typer.Option(help="leave after so many seconds; 0: never")] = 0.0,
@@ -72,10 +77,17 @@ def watch(
     else:
         note.print("refused: give --site, or all of --ca --cert --key --device-keys --store")
         raise typer.Exit(2)
+    if (authority is None) != (not policy):
+        note.print("refused: --authority and --policy go together: a policy is believed by the authority's signatures")
+        raise typer.Exit(2)
     try:
-        with Store(store) as memory, Subscription(identity, host, port, device_keys(folder), memory) as subscription:
+        policies = signed_policies(authority, policy) if authority and policy else None
+        with (
+            Store(store) as memory,
+            Subscription(identity, host, port, device_keys(folder), memory, policies) as subscription,
+        ):
             _watch(subscription, out, note, json, count, timeout)
-    except (KeysError, StorageError, OSError) as error:
+    except (KeysError, PolicyFileError, StorageError, OSError) as error:
         note.print(f"refused: {error}", markup=False)
         raise typer.Exit(2) from error
     except KeyboardInterrupt:

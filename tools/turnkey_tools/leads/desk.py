@@ -9,9 +9,10 @@ The rules, in the order in which they are enforced:
 3. It is a DSSE envelope of a lead, signed by the key of the device **that the topic names**: a device cannot speak for
    another, and a broker cannot speak for any.
 4. The signed bytes are a `Lead` of a schema this desk knows, from that same device.
-5. A sequence number means one lead for ever. The same lead again is a duplicate (at-least-once delivery sends some); a
+5. Where the desk holds the city's policies: the one that the lead names permits it (permitted.py).
+6. A sequence number means one lead for ever. The same lead again is a duplicate (at-least-once delivery sends some); a
    different one under a known number or id is a conflict, which an honest device cannot produce.
-6. A gap in the sequence does not hide the lead behind it: the lead is accepted and the missing numbers are shown, until
+7. A gap in the sequence does not hide the lead behind it: the lead is accepted and the missing numbers are shown, until
    they arrive. Otherwise whoever can suppress one lead could suppress all that follow.
 """
 
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -28,6 +29,7 @@ from pydantic import ValidationError
 from turnkey.envelope import MAX_ENVELOPE_BYTES, EnvelopeError, PublicKey, verify
 from turnkey.leads.records import PAYLOAD_TYPE_LEAD, Lead
 from turnkey.uplink.topics import Kind, parse
+from turnkey_tools.leads.permitted import Policies, fault
 
 
 class Reason(StrEnum):
@@ -43,6 +45,7 @@ class Reason(StrEnum):
     WRONG_DEVICE = "wrong-device"
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
+    NOT_PERMITTED = "not-permitted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class Accepted:
         envelope: what came over the wire, for the file and for discovery.
         missing: sequence numbers of this device that were skipped on the way to this lead, as inclusive ranges.
         late: it fills a number that was missing.
+        policy_checked: the policy that it names is one that this desk holds, and permits it.
     """
 
     lead: Lead
@@ -64,6 +68,7 @@ class Accepted:
     envelope: bytes
     missing: tuple[tuple[int, int], ...] = ()
     late: bool = False
+    policy_checked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,9 @@ class Memory(Protocol):
         """The highest sequence accepted from a device; 0 where there is none."""
 
 
-def judge(topic: str, payload: bytes, keys: Mapping[str, PublicKey], memory: Memory) -> Verdict:
+def judge(
+    topic: str, payload: bytes, keys: Mapping[str, PublicKey], memory: Memory, policies: Policies | None = None
+) -> Verdict:
     """Decide on one message.
 
     Args:
@@ -105,6 +112,7 @@ def judge(topic: str, payload: bytes, keys: Mapping[str, PublicKey], memory: Mem
         payload: as received, any bytes.
         keys: public key per device id.
         memory: earlier leads. Not changed here: the caller stores an `Accepted` before it acknowledges the message.
+        policies: signed policies by digest; None where this desk holds none, which is shown with each lead.
     """
     place = parse(topic)
     if place is None or place.kind is not Kind.LEAD:
@@ -124,12 +132,16 @@ def judge(topic: str, payload: bytes, keys: Mapping[str, PublicKey], memory: Mem
         return Refused(Reason.NOT_A_LEAD, _first_fault(error), topic)
     if lead.device_id != place.device_id:
         return Refused(Reason.WRONG_DEVICE, f"the lead says {lead.device_id}, the topic {place.device_id}", topic)
+    against = fault(lead, policies) if policies is not None else None
+    if against is not None:
+        return Refused(Reason.NOT_PERMITTED, against, topic)
     digest = hashlib.sha256(verified.payload).hexdigest()
-    return _place(lead, key.keyid, digest, payload, topic, memory)
+    verdict = _place(lead, key.keyid, digest, payload, topic, memory)
+    return replace(verdict, policy_checked=policies is not None) if isinstance(verdict, Accepted) else verdict
 
 
 def _place(lead: Lead, keyid: str, digest: str, payload: bytes, topic: str, memory: Memory) -> Verdict:
-    """Rules 5 and 6: where the lead stands among those received before."""
+    """Rules 6 and 7: where the lead stands among those received before."""
     known = memory.digest_of(lead.device_id, lead.sequence)
     if known == digest:
         return Refused(Reason.DUPLICATE, f"lead {lead.sequence} of {lead.device_id} is here already", topic)

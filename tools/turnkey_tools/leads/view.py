@@ -32,6 +32,7 @@ _WHY: Final = {
     Reason.NOT_A_LEAD: "It is signed, but this desk does not know its form. The device may be newer than this desk.",
     Reason.WRONG_DEVICE: "It names another device than its topic. Report this to IT.",
     Reason.DUPLICATE: "It is here already; nothing to do.",
+    Reason.NOT_PERMITTED: "The policy that it names does not permit it, or is unknown to this desk. Tell the auditor.",
     Reason.CONFLICT: "Another lead has this number. Report it to IT and the auditor: no honest device does that.",
 }
 
@@ -49,6 +50,7 @@ def line(verdict: Verdict) -> str:
             "keyid": verdict.keyid,
             "missing": verdict.missing,
             "late": verdict.late,
+            "policy_checked": verdict.policy_checked,
             "lead": verdict.lead.model_dump(mode="json"),
         }
     else:
@@ -83,7 +85,9 @@ def _lead(accepted: Accepted) -> RenderableType:
 
 
 def _remarks(accepted: Accepted) -> list[str]:
-    remarks = []
+    remarks = (
+        [] if accepted.policy_checked else ["This desk holds no policy: whether one permits this was not checked."]
+    )
     for first, last in accepted.missing:
         numbers = f"Lead {first}" if first == last else f"Leads {first} to {last}"
         remarks.append(f"{numbers} of {accepted.lead.device_id} did not arrive. They were withheld, lost, or are late.")
