@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from turnkey.envelope import SigningKey, sign
-from turnkey.leads.records import LEAD_NOTICE, PAYLOAD_TYPE_LEAD, PAYLOAD_TYPE_POLICY, Lead, LeadCandidate, canonical
+from turnkey.leads.records import LEAD_NOTICE, PAYLOAD_TYPE_LEAD, PAYLOAD_TYPE_POLICY, Lead, canonical
 from turnkey_tools.leads import view
 from turnkey_tools.leads.desk import Accepted, Reason, Refused, Verdict, judge
+from turnkey_tools.leads.sample import sample_lead
 from turnkey_tools.leads.store import Store
 
 TOPIC = "turnkey/v1/booking-1/lead"
@@ -27,23 +28,7 @@ WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def lead(sequence: int, device_id: str = "booking-1", salt: int = 0) -> Lead:
-    return Lead(
-        lead_id=f"{salt:016x}{sequence:016x}",
-        device_id=device_id,
-        sequence=sequence,
-        attempt_id=f"{sequence:032x}",
-        issued_at=WHEN,
-        booking_number=f"B-{sequence}",
-        partition="cases",
-        gallery_size=1200,
-        threshold=0.41,
-        max_fpir=0.01,
-        search="exhaustive",
-        model_id="sface-int8",
-        policy_digest="ab" * 32,
-        probe_quality=71,
-        candidates=(LeadCandidate(rank=1, reference="2025-0042", score=0.53, enrolled_at=WHEN),),
-    )
+    return sample_lead(sequence, device_id, lead_id=f"{salt:016x}{sequence:016x}")
 
 
 def signed(record: Lead, key: SigningKey = KEY) -> bytes:

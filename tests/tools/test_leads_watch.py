@@ -5,43 +5,24 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from turnkey.envelope import SigningKey, sign
-from turnkey.leads.records import LEAD_NOTICE, PAYLOAD_TYPE_LEAD, Lead, LeadCandidate, canonical
+from turnkey.leads.records import LEAD_NOTICE, PAYLOAD_TYPE_LEAD, canonical
 from turnkey.uplink.mqtt import Uplink, UplinkSettings
 from turnkey.uplink.outbox import Outbox
 from turnkey_tools.broker import Broker, Kind
 from turnkey_tools.leads.cli import app
+from turnkey_tools.leads.sample import sample_lead
 from turnkey_tools.provision import Site, provision_site
-
-WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def envelope(site: Site, sequence: int) -> bytes:
-    lead = Lead(
-        lead_id=f"{sequence:032x}",
-        device_id="booking-1",
-        sequence=sequence,
-        attempt_id=f"{sequence:032x}",
-        issued_at=WHEN,
-        booking_number=f"B-{sequence}",
-        partition="cases",
-        gallery_size=1200,
-        threshold=0.41,
-        max_fpir=0.01,
-        search="exhaustive",
-        model_id="sface-int8",
-        policy_digest="ab" * 32,
-        probe_quality=71,
-        candidates=(LeadCandidate(rank=1, reference="2025-0042", score=0.53, enrolled_at=WHEN),),
-    )
     key = SigningKey.from_pem(site.device("booking-1").signing_key.read_bytes())
-    return sign(PAYLOAD_TYPE_LEAD, canonical(lead), key)
+    return sign(PAYLOAD_TYPE_LEAD, canonical(sample_lead(sequence)), key)
 
 
 @pytest.fixture

@@ -6,18 +6,18 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from turnkey.envelope import SigningKey, sign
-from turnkey.leads.records import PAYLOAD_TYPE_LEAD, Lead, LeadCandidate, canonical
+from turnkey.leads.records import PAYLOAD_TYPE_LEAD, Lead, canonical
 from turnkey.uplink.delivery import Backoff, Status
 from turnkey.uplink.mqtt import Uplink, UplinkSettings
 from turnkey.uplink.outbox import Outbox
 from turnkey_tools.broker import Broker, Kind, mosquitto_path
 from turnkey_tools.leads.cli import device_keys
+from turnkey_tools.leads.sample import sample_lead
 from turnkey_tools.leads.store import Store
 from turnkey_tools.leads.subscription import Subscription
 from turnkey_tools.provision import Site, provision_site
@@ -31,24 +31,7 @@ LEAD_TOPIC = f"turnkey/v1/{DEVICE}/lead"
 
 def lead(sequence: int, device_id: str = DEVICE) -> Lead:
     """A lead as the notary would make it; different for each sequence."""
-    now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    return Lead(
-        lead_id=f"{sequence:032x}" if device_id == DEVICE else f"f{sequence:031x}",
-        device_id=device_id,
-        sequence=sequence,
-        attempt_id=f"{sequence + 1_000_000:032x}",
-        issued_at=now,
-        booking_number=f"B-{sequence}",
-        partition="cases",
-        gallery_size=1200,
-        threshold=0.41,
-        max_fpir=0.01,
-        search="exhaustive",
-        model_id="sface-int8",
-        policy_digest="ab" * 32,
-        probe_quality=71,
-        candidates=(LeadCandidate(rank=1, reference="2025-0042", score=0.53, enrolled_at=now),),
-    )
+    return sample_lead(sequence, device_id)
 
 
 def envelope(sequence: int, key: SigningKey, device_id: str = DEVICE) -> bytes:

@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +30,7 @@ from turnkey_tools.broker import Broker
 from turnkey_tools.broker import Kind as BrokerKind
 from turnkey_tools.leads.cli import device_keys
 from turnkey_tools.leads.desk import Accepted
+from turnkey_tools.leads.sample import WHEN, sample_lead
 from turnkey_tools.leads.store import Store
 from turnkey_tools.leads.subscription import Subscription
 from turnkey_tools.provision import Site, provision_site
@@ -148,27 +148,10 @@ def _receive(desk: Subscription, leads: int) -> float:
 
 
 def _lead(sequence: int) -> Lead:
-    when = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     candidates = tuple(
-        LeadCandidate(rank=rank, reference=f"2025-{rank:04d}", score=0.5, enrolled_at=when) for rank in range(1, 4)
+        LeadCandidate(rank=rank, reference=f"2025-{rank:04d}", score=0.5, enrolled_at=WHEN) for rank in range(1, 4)
     )
-    return Lead(
-        lead_id=f"{sequence:032x}",
-        device_id=_DEVICE,
-        sequence=sequence,
-        attempt_id=f"{sequence:032x}",
-        issued_at=when,
-        booking_number=f"B-{sequence}",
-        partition="cases",
-        gallery_size=1200,
-        threshold=0.41,
-        max_fpir=0.01,
-        search="exhaustive",
-        model_id="bench",
-        policy_digest="ab" * 32,
-        probe_quality=71,
-        candidates=candidates,
-    )
+    return sample_lead(sequence, _DEVICE, candidates=candidates)
 
 
 def uplink(
