@@ -66,15 +66,8 @@ def test_a_room_imports_only_rooms_upstream_of_it() -> None:
         if room not in ROOMS and room not in FOUNDATIONS:
             continue
         used = {name.split(".")[1] for name in imported(path) if name.startswith("turnkey.")}
-        # The settings embed a room's own section; they take nothing else from it.
-        allowed = set(ROOMS) if room == "settings" else set(ROOMS[: ROOMS.index(room) + 1]) if room in ROOMS else set()
+        allowed = set(ROOMS[: ROOMS.index(room) + 1]) if room in ROOMS else set()
         assert used - FOUNDATIONS <= allowed, f"{path}: imports {used - FOUNDATIONS - allowed}"
-
-
-def test_only_a_rooms_settings_are_imported_by_the_settings() -> None:
-    path = REPOSITORY / "device" / "turnkey" / "settings.py"
-    rooms = {name for name in imported(path) if name.startswith("turnkey.")}
-    assert all(name.endswith(".settings") for name in rooms)
 
 
 @pytest.mark.parametrize("name", PURE)

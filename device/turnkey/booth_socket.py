@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from turnkey.booth import Booth, CaseEnrolled, Recorded, Refusal
 from turnkey.interlock.lease import connect
 from turnkey.interlock.peers import Server, rights_by_user
-from turnkey.interlock.settings import SocketSettings
 from turnkey.leads.records import Reference, Step
+from turnkey.settings import SocketSettings
 
 MAX_PACKET = 8192
 ANSWER_TIMEOUT_S = 120.0

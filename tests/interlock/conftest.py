@@ -20,8 +20,8 @@ from turnkey.interlock.orders import (
     make_moratorium_order,
     make_release_order,
 )
-from turnkey.interlock.settings import InterlockSettings
 from turnkey.interlock.switch import SimulatedSwitch
+from turnkey.settings import InterlockSettings
 
 DEVICE = "bench-1"
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

@@ -17,9 +17,9 @@ from turnkey.interlock.authority import first_authority
 from turnkey.interlock.daemon import BOOTH_RIGHTS, OPERATOR_RIGHTS, Daemon
 from turnkey.interlock.interlock import Interlock
 from turnkey.interlock.latch import Latch
-from turnkey.interlock.settings import InterlockSettings, SocketSettings
 from turnkey.interlock.status import Transition
 from turnkey.interlock.switch import SimulatedSwitch
+from turnkey.settings import InterlockSettings, SocketSettings
 
 
 def main(folder: Path) -> None:

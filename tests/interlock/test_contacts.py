@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from turnkey.interlock.contacts import Contacts, Finding
-from turnkey.interlock.settings import GpioLines, InterlockSettings
 from turnkey.interlock.switch import PulseReading, SwitchReading
+from turnkey.settings import GpioLines, InterlockSettings
 
 SETTINGS = InterlockSettings()
 CLOSED = SwitchReading(True, True, True)

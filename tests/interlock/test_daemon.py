@@ -31,11 +31,11 @@ from turnkey.interlock.orders import (
 )
 from turnkey.interlock.peers import listen
 from turnkey.interlock.permit import Permit, Stopped
-from turnkey.interlock.settings import InterlockSettings, SocketSettings
 from turnkey.interlock.status import InterlockStatus
 from turnkey.interlock.switch import SimulatedSwitch
 from turnkey.interlock.wire import Request, WireError, pack_lease, unpack_lease, unpack_request
 from turnkey.interlock.witness import SocketWitness, WitnessError
+from turnkey.settings import InterlockSettings, SocketSettings
 from turnkey_tools.authority import ThrowawayAuthority, throwaway_authority
 
 KEY = bytes(range(32))

@@ -23,8 +23,8 @@ from turnkey.interlock.interlock import Interlock
 from turnkey.interlock.latch import Latch
 from turnkey.interlock.machine import State
 from turnkey.interlock.orders import OrderAccepted
-from turnkey.interlock.settings import GpioLines
 from turnkey.interlock.switch import PulseReading, SimulatedSwitch, SwitchReading, SwitchUnreadable
+from turnkey.settings import GpioLines
 
 NAMES = ("KEY_A", "KEY_B", "RELAY_FB", "FEED_A", "FEED_B", "LAMP", "OTHER")
 LINES = GpioLines(

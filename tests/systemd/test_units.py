@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from turnkey.cli import app
-from turnkey.interlock.settings import SocketSettings
+from turnkey.settings import SocketSettings
 
 UNITS = Path(__file__).parents[2] / "systemd"
 SERVICES = ("interlock", "booth", "notary", "uplink", "update")

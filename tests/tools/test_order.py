@@ -13,8 +13,8 @@ from turnkey.interlock.interlock import Interlock
 from turnkey.interlock.latch import Latch
 from turnkey.interlock.machine import State
 from turnkey.interlock.orders import OrderAccepted, OrderRefused
-from turnkey.interlock.settings import InterlockSettings
 from turnkey.interlock.switch import SimulatedSwitch
+from turnkey.settings import InterlockSettings
 from turnkey_tools.authority import ThrowawayAuthority, throwaway_authority
 from turnkey_tools.order import app
 

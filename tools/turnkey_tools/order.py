@@ -32,7 +32,7 @@ from turnkey.interlock.orders import (
     make_moratorium_order,
     make_release_order,
 )
-from turnkey.interlock.settings import InterlockSettings
+from turnkey.settings import InterlockSettings
 from turnkey_tools.authority import FileArgument, KeyOption, OutOption, fail, read_key, refusing, write_new
 
 app = typer.Typer(help="Orders to stop a device and to release it.", no_args_is_help=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from turnkey.interlock.gpio import GpioSwitch
-from turnkey.interlock.settings import InterlockSettings
 from turnkey.interlock.switch import SimulatedSwitch, Switch
+from turnkey.settings import InterlockSettings
 
 
 def open_switch(settings: InterlockSettings, simulated_file: Path) -> Switch:

@@ -20,8 +20,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from turnkey.interlock.settings import InterlockSettings
 from turnkey.interlock.switch import PulseReading, SwitchReading
+from turnkey.settings import InterlockSettings
 
 NS_PER_MS = 1_000_000
 

@@ -28,8 +28,8 @@ from turnkey.interlock.notify import notify, watchdog_s
 from turnkey.interlock.orders import AuthorityFollowed, OrderAccepted, OrderRefused
 from turnkey.interlock.peers import Rights, Server, listen, rights_by_user
 from turnkey.interlock.permit import Permit, Stopped
-from turnkey.interlock.settings import InterlockSettings, SocketSettings
 from turnkey.interlock.wire import MAX_PACKET, Answer, Request, WireError, pack_lease, unpack_request
+from turnkey.settings import InterlockSettings, SocketSettings
 
 LOOK_AGAIN_S = 0.02
 """While stopped: how often it is seen whether recognition runs again."""

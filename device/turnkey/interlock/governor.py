@@ -17,9 +17,9 @@ from datetime import datetime
 from turnkey.interlock.latch import Latch, LatchError, LatchRecord
 from turnkey.interlock.machine import Effect, Event, State, step
 from turnkey.interlock.permit import Permit, Stopped
-from turnkey.interlock.settings import InterlockSettings
 from turnkey.interlock.status import Transition
 from turnkey.interlock.switch import SwitchReading, SwitchUnreadable
+from turnkey.settings import InterlockSettings
 
 _NS_PER_MS = 1_000_000
 _NO_NEW_STOP = frozenset({Event.FOUND_STOPPED, Event.FOUND_FAULTED, Event.AUTHORITY_FOLLOWED})

@@ -19,8 +19,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
-from turnkey.interlock.settings import GpioLines
 from turnkey.interlock.switch import Channel, Edge, PulseReading, SwitchReading, SwitchUnreadable
+from turnkey.settings import GpioLines
 
 if TYPE_CHECKING:
     from gpiod import EdgeEvent, LineSettings

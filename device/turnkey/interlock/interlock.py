@@ -35,10 +35,10 @@ from turnkey.interlock.orders import (
     judge,
 )
 from turnkey.interlock.permit import Permit
-from turnkey.interlock.settings import InterlockSettings
 from turnkey.interlock.status import InterlockStatus, Transition
 from turnkey.interlock.switch import Edge, Switch, SwitchUnreadable
 from turnkey.interlock.watch import Watch
+from turnkey.settings import InterlockSettings
 
 __all__ = ["Interlock", "InterlockStatus", "Transition"]
 

@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable
 
 from turnkey.interlock.contacts import NS_PER_MS, Contacts, Finding
-from turnkey.interlock.settings import InterlockSettings
 from turnkey.interlock.switch import Switch, SwitchReading, SwitchUnreadable
+from turnkey.settings import InterlockSettings
 
 
 class Watch:

@@ -23,7 +23,6 @@ from turnkey.database import StorageError
 from turnkey.interlock.machine import State
 from turnkey.interlock.peers import Rights, Server, rights_by_user
 from turnkey.interlock.permit import Permit, Stopped
-from turnkey.interlock.settings import SocketSettings
 from turnkey.interlock.status import Transition
 from turnkey.leads.records import Captured, Lead
 from turnkey.notary.journal import Journal
@@ -43,6 +42,7 @@ from turnkey.notary.wire import (
     Submit,
 )
 from turnkey.notary.witness import ledger_epoch, switch_changed
+from turnkey.settings import SocketSettings
 
 WITNESS_RIGHTS = frozenset({"epoch", "keep"})
 BOOTH_RIGHTS = frozenset({"work", "record", "submit", "hand_over", "attend"})

@@ -29,9 +29,9 @@ from turnkey.device import Device
 from turnkey.interlock.machine import State
 from turnkey.interlock.orders import OrderAccepted
 from turnkey.interlock.permit import Permit
-from turnkey.interlock.settings import InterlockSettings
 from turnkey.interlock.switch import SimulatedSwitch
 from turnkey.leads.records import Captured, Enrolled, LeadSigned, LedgerEntry, Searched, SwitchChanged
+from turnkey.settings import InterlockSettings
 from turnkey_tools.pilot import Pilot
 
 FACES = (

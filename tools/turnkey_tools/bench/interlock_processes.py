@@ -35,7 +35,6 @@ from turnkey.interlock.latch import Latch
 from turnkey.interlock.lease import DaemonError, LeaseClient, ask
 from turnkey.interlock.orders import ReleaseRequest
 from turnkey.interlock.permit import Permit, Stopped
-from turnkey.interlock.settings import SocketSettings
 from turnkey.interlock.status import InterlockStatus, Transition
 from turnkey.interlock.switch import SimulatedSwitch
 from turnkey.interlock.wire import Request
@@ -43,7 +42,7 @@ from turnkey.leads.policy import PolicyReason, PolicyRefusal, SignedPolicy, read
 from turnkey.leads.records import Captured, Enrolled, LeadSigned, LedgerEntry, Searched
 from turnkey.notary.journal import Journal
 from turnkey.notary.notary import Clocks, Notary
-from turnkey.settings import Settings, read_settings
+from turnkey.settings import Settings, SocketSettings, read_settings
 from turnkey.vision.analyzer import Analyzer
 from turnkey.vision.manifest import read_manifest
 from turnkey_tools.bench.interlock import (
