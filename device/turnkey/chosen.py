@@ -1,0 +1,84 @@
+"""The device that the options of one command line chose: its settings, itself, or the processes it is made of.
+
+Every `turnkey` command begins here. What goes wrong is said on standard error and ends the command: 1 refused, with the
+reason; 2 the device cannot start, or the arguments are wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from turnkey.capture.camera import CameraError
+from turnkey.capture.folder import FolderCamera
+from turnkey.database import StorageError
+from turnkey.device import Device, DeviceError
+from turnkey.interlock.lease import DaemonError, ask
+from turnkey.interlock.wire import Request
+from turnkey.settings import Settings, SettingsError, read_settings
+
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object, for machines.")]
+SignedFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False)]
+
+
+@dataclass
+class _Chosen:
+    config: Path | None = None
+
+
+_chosen = _Chosen()
+
+
+def choose(config: Path | None) -> None:
+    """Use the settings of this file; None: TURNKEY_CONFIG, or the device's own."""
+    _chosen.config = config
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    """Say it on standard error and end the command."""
+    typer.echo(message, err=True)
+    raise typer.Exit(code)
+
+
+def chosen_settings() -> Settings:
+    """The settings in force."""
+    try:
+        return read_settings(_chosen.config)
+    except SettingsError as error:
+        fail(f"settings: {error}", 2)
+
+
+@contextmanager
+def chosen_device(pictures: Path | None = None) -> Iterator[Device]:
+    """The whole device in this process, its interlock settled."""
+    try:
+        camera = FolderCamera(pictures) if pictures is not None else None
+        with Device(chosen_settings(), camera=camera) as device:
+            device.settled()
+            yield device
+    except (DeviceError, CameraError) as error:
+        fail(f"the device cannot start: {error}", 2)
+    except StorageError as error:
+        fail(f"refused ({error.reason}): {error}")
+
+
+def interlock_socket() -> Path | None:
+    """The socket of the interlock's own process, where this device has one."""
+    socket = chosen_settings().interlock.socket.path
+    return socket if socket.is_socket() else None
+
+
+def ask_interlock(socket: Path, request: Request) -> str:
+    """The answer of the interlock's own process; a refusal ends the command."""
+    try:
+        answer = ask(socket, request)
+    except DaemonError as error:
+        fail(str(error), 2)
+    if not answer.done:
+        fail(f"refused ({answer.reason}): {answer.message}")
+    return answer.body
