@@ -14,10 +14,26 @@ This room does no I/O.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
+from pydantic import Field, StringConstraints, TypeAdapter
+
+from turnkey.leads.fields import MAX_CANDIDATES as MAX_CANDIDATES
+from turnkey.leads.fields import AttemptId as AttemptId
+from turnkey.leads.fields import DeviceId as DeviceId
+from turnkey.leads.fields import InterlockState as InterlockState
+from turnkey.leads.fields import LeadNumber as LeadNumber
+from turnkey.leads.fields import LedgerIndex as LedgerIndex
+from turnkey.leads.fields import Partition as Partition
+from turnkey.leads.fields import Probability as Probability
+from turnkey.leads.fields import ReasonCode as ReasonCode
+from turnkey.leads.fields import Record as Record
+from turnkey.leads.fields import Reference as Reference
+from turnkey.leads.fields import Score as Score
+from turnkey.leads.fields import Sha256 as Sha256
+from turnkey.leads.fields import Share as Share
+from turnkey.leads.fields import Step as Step
+from turnkey.leads.fields import Utc as Utc
 
 PAYLOAD_TYPE_LEAD = "application/vnd.turnkey.lead.v1+json"
 PAYLOAD_TYPE_ATTESTATION = "application/vnd.turnkey.attestation.v1+json"
@@ -26,51 +42,6 @@ PAYLOAD_TYPE_POLICY = "application/vnd.turnkey.policy.v1+json"
 LEAD_NOTICE: Literal["Investigative lead only. Not an identification and not probable cause."] = (
     "Investigative lead only. Not an identification and not probable cause."
 )
-
-MAX_CANDIDATES = 20
-"""No policy may ask for a longer list; a long list invites choosing a face off it."""
-
-
-def _is_utc(value: datetime) -> datetime:
-    if value.utcoffset() != timedelta(0):
-        raise ValueError("times are UTC")
-    return value.astimezone(UTC)
-
-
-DeviceId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,62}$")]
-"""A name that is also a topic level and a certificate's common name."""
-
-Reference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,39}$")]
-"""A booking or case number: opaque here, resolved only in the agency's records system."""
-
-LeadNumber = Annotated[int, Field(ge=1, le=2**53 - 1)]
-"""A lead's place among its device's; the bound is what every JSON reader keeps exact (RFC 7493, 2.2)."""
-
-LedgerIndex = Annotated[int, Field(ge=0, le=2**53 - 1)]
-ReasonCode = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{1,47}$")]
-AttemptId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
-"""128 random bits that tie a capture to its search, its lead and its enrolment."""
-
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Utc = Annotated[AwareDatetime, AfterValidator(_is_utc)]
-Partition = Literal["bookings", "cases"]
-Probability = Annotated[float, Field(gt=0.0, lt=1.0)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Score = Annotated[float, Field(ge=-1.0, le=1.0)]
-"""Cosine of two centred templates."""
-
-
-Step = Literal["interlock", "policy", "outbox", "capture", "vision", "search", "gallery", "ledger", "order"]
-"""Where a booking can be refused."""
-
-
-InterlockState = Literal["BOOTING", "RUNNING", "MORATORIUM", "FAULT"]
-
-
-class Record(BaseModel):
-    """What all records share: frozen, closed, finite numbers only."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
 
 
 class LeadCandidate(Record):
