@@ -7,7 +7,7 @@ import typer
 from turnkey_tools.authority import app as authority
 from turnkey_tools.bench.commands import app as bench
 from turnkey_tools.bridge import bridge
-from turnkey_tools.evaluate.commands import evaluate
+from turnkey_tools.evaluate.commands import app as evaluate
 from turnkey_tools.fleet.cli import fleet
 from turnkey_tools.hardware_key import hardware_key
 from turnkey_tools.leads.cli import app as leads
@@ -23,11 +23,11 @@ app = typer.Typer(
 )
 app.add_typer(authority, name="authority")
 app.add_typer(bench, name="bench")
+app.add_typer(evaluate, name="evaluate")
 app.add_typer(leads, name="leads")
 app.add_typer(models, name="models")
 app.add_typer(order, name="order")
 app.command()(bridge)
-app.command()(evaluate)
 app.command()(fleet)
 app.command()(hardware_key)
 app.command()(provision)

@@ -8,9 +8,13 @@ from typing import Annotated
 
 import typer
 
+app = typer.Typer(invoke_without_command=True)
 
+
+@app.callback()
 def evaluate(
-    faces: Annotated[Path, typer.Option(help="Folder of faces, one folder a person.")],
+    context: typer.Context,
+    faces: Annotated[Path | None, typer.Option(help="Folder of faces, one folder a person.")] = None,
     models: Annotated[Path, typer.Option(help="The models directory.")] = Path("models"),
     twins: Annotated[
         Path | None, typer.Option(help="Folder with the float twins (`models build --float-twins`), to compare with.")
@@ -25,6 +29,10 @@ def evaluate(
     The device's own steps run on every picture, none is left out for its quality; in a picture with several faces the
     one nearest the middle is taken. Seven thousand pictures take some five minutes the first time.
     """
+    if context.invoked_subcommand is not None:
+        return
+    if faces is None:
+        raise typer.BadParameter("say where the faces are", param_hint="--faces")
     from dataclasses import asdict
 
     from rich.console import Console
