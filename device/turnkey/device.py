@@ -10,22 +10,18 @@ Rules kept here:
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
-import secrets
 import threading
 import time
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from turnkey import __version__
 from turnkey.booth import Booth
 from turnkey.capture.camera import AbsentCamera, Camera, CameraError
 from turnkey.capture.folder import FolderCamera
 from turnkey.database import StorageError
-from turnkey.envelope import KeyFileError, SigningKey
+from turnkey.envelope import KeyFileError
 from turnkey.gallery.gallery import Gallery
 from turnkey.gallery.store import KEY_BYTES
 from turnkey.interlock.adapters import open_switch
@@ -38,16 +34,15 @@ from turnkey.interlock.orders import AuthorityFollowed, OrderAccepted, OrderRefu
 from turnkey.interlock.switch import Switch
 from turnkey.leads.decision import Group, OperatingPoint
 from turnkey.leads.policy import PolicyRefusal, SignedPolicy
-from turnkey.leads.records import Boot, Heartbeat, OrderSeen
+from turnkey.leads.records import Heartbeat
 from turnkey.notary.heartbeat import Heart
 from turnkey.notary.journal import Journal
-from turnkey.notary.notary import Clocks, Notary
 from turnkey.notary.witness import ledger_epoch, switch_changed
 from turnkey.policy_file import policy_in_force
+from turnkey.recording import heartbeat, leads_waiting, open_notary, order_seen, system_clocks
 from turnkey.settings import Settings
 from turnkey.uplink.mqtt import Uplink, UplinkSettings
 from turnkey.uplink.outbox import Outbox
-from turnkey.uplink.topics import Kind, Topic
 from turnkey.vision.analyzer import Analyzer
 from turnkey.vision.manifest import Calibration, EmbedderEntry, ModelError, read_manifest
 
@@ -61,11 +56,6 @@ class DeviceError(Exception):
 
 class DeviceBusy(DeviceError):
     """Another process is driving this device."""
-
-
-def system_clocks() -> Clocks:
-    """The machine's clocks and randomness."""
-    return Clocks(lambda: datetime.now(UTC), time.monotonic_ns, lambda: secrets.token_hex(16))
 
 
 def model_id(embedder: EmbedderEntry) -> str:
@@ -137,17 +127,7 @@ class Device:
         parts.callback(self.outbox.close)
         self.journal = Journal(settings.state / "ledger.db")
         parts.callback(self.journal.close)
-        topic = str(Topic(settings.device_id, Kind.LEAD))
-        self.notary = Notary(
-            self.journal,
-            SigningKey.from_pem(settings.signing_key.read_bytes()),
-            lambda message_id, envelope: _put(self.outbox, topic, envelope, message_id),
-            device_id=settings.device_id,
-            clocks=self._clocks,
-            attestations=self._put_attestation if settings.attestation.publish else None,
-        )
-        models = {entry.id: entry.sha256 for entry in (manifest.detector, manifest.embedder)}
-        self.notary.record(Boot(software=__version__, models=models))
+        self.notary = open_notary(settings, manifest, self.journal, self.outbox, self._clocks)
         self.model_id = model_id(manifest.embedder)
         self.gallery = Gallery(settings.state / "gallery.db", self.model_id, **settings.gallery.model_dump())
         parts.callback(self.gallery.lock)
@@ -219,26 +199,13 @@ class Device:
     def apply_order(self, envelope: bytes) -> OrderAccepted | OrderRefused:
         """Apply a moratorium or release order; accepted or refused, it is on the ledger."""
         outcome = self.interlock.apply(envelope)
-        accepted = isinstance(outcome, OrderAccepted)
-        self.notary.record(
-            OrderSeen(
-                accepted=accepted,
-                reason="accepted" if isinstance(outcome, OrderAccepted) else outcome.reason,
-                order_digest=hashlib.sha256(envelope).hexdigest(),
-            )
-        )
+        self.notary.record(order_seen(envelope, outcome))
         return outcome
 
     def follow_authority(self, envelope: bytes) -> AuthorityFollowed | OrderRefused:
         """Replace the authority by its successor; followed or refused, it is on the ledger."""
         outcome = self.interlock.follow(envelope)
-        self.notary.record(
-            OrderSeen(
-                accepted=isinstance(outcome, AuthorityFollowed),
-                reason="authority-followed" if isinstance(outcome, AuthorityFollowed) else outcome.reason,
-                order_digest=hashlib.sha256(envelope).hexdigest(),
-            )
-        )
+        self.notary.record(order_seen(envelope, outcome))
         return outcome
 
     def policy(self) -> SignedPolicy | PolicyRefusal:
@@ -253,27 +220,11 @@ class Device:
 
     def leads_waiting(self) -> int:
         """Signed leads that the broker has not taken yet."""
-        topic = str(Topic(self.settings.device_id, Kind.LEAD))
-        return self.outbox.depth(topic) + len(self.journal.waiting())
+        return leads_waiting(self.settings, self.journal, self.outbox)
 
     def _heartbeat(self) -> Heartbeat:
-        now, policy = self.interlock.status(), self.policy()
-        return Heartbeat(
-            software=__version__,
-            state=now.state.value,
-            reason=now.reason,
-            epoch=now.epoch,
-            channel_a=now.channel_a,
-            channel_b=now.channel_b,
-            relay_closed=now.relay_closed,
-            policy=policy.reason if isinstance(policy, PolicyRefusal) else "in-force",
-            leads_waiting=self.leads_waiting(),
-            uptime_s=(self._clocks.monotonic_ns() - self._began_ns) // 10**9,
-        )
-
-    def _put_attestation(self, message_id: str, envelope: bytes) -> None:
-        if self.outbox.depth() < self.settings.attestation.most_waiting:
-            self.outbox.put(str(Topic(self.settings.device_id, Kind.ATTESTATION)), envelope, message_id)
+        up_ns = self._clocks.monotonic_ns() - self._began_ns
+        return heartbeat(self.interlock.status(), self.policy(), self.leads_waiting(), up_ns)
 
 
 def uplink_settings(settings: Settings) -> UplinkSettings:
@@ -288,10 +239,6 @@ def uplink_settings(settings: Settings) -> UplinkSettings:
         key_file=broker.key,
         settle_s=broker.settle_s,
     )
-
-
-def _put(outbox: Outbox, topic: str, envelope: bytes, message_id: str) -> None:
-    outbox.put(topic, envelope, message_id)
 
 
 def _gallery_key(path: Path) -> bytes:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from turnkey.database import StorageError
-from turnkey.device import Device, system_clocks
+from turnkey.device import Device
 from turnkey.gallery.rows import KEY_BYTES, PARTITIONS
 from turnkey.gallery.snapshot import sync_folder
 from turnkey.gallery.store import WrongKey
@@ -23,6 +23,7 @@ from turnkey.importing import Importer, ImportReport, ManifestError, from_folder
 from turnkey.interlock.permit import Permit, Stopped
 from turnkey.leads.policy import SignedPolicy
 from turnkey.leads.records import Expunged, Partition
+from turnkey.recording import system_clocks
 
 Opened = Callable[[], AbstractContextManager[Device]]
 PartitionArgument = Annotated[str, typer.Argument(help="bookings or cases.")]

@@ -17,12 +17,10 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from turnkey import __version__
 from turnkey.booth import Booth
 from turnkey.booth_socket import BoothServer
 from turnkey.database import StorageError
-from turnkey.device import calibration_groups, model_id, new_camera, system_clocks
-from turnkey.envelope import SigningKey
+from turnkey.device import calibration_groups, model_id, new_camera
 from turnkey.gallery.gallery import Gallery
 from turnkey.interlock.authority import Authority
 from turnkey.interlock.authority_folder import AuthorityFolder
@@ -33,16 +31,15 @@ from turnkey.interlock.permit import Permit, Stopped
 from turnkey.interlock.status import InterlockStatus
 from turnkey.interlock.wire import Request
 from turnkey.leads.policy import PolicyReason, PolicyRefusal, SignedPolicy
-from turnkey.leads.records import Boot, Heartbeat
+from turnkey.leads.records import Heartbeat
 from turnkey.notary.client import NotaryClient
 from turnkey.notary.daemon import NotaryDaemon, rights_of
 from turnkey.notary.heartbeat import Heart
 from turnkey.notary.journal import Journal
-from turnkey.notary.notary import Notary
 from turnkey.policy_file import policy_in_force
+from turnkey.recording import heartbeat, leads_waiting, open_notary, system_clocks
 from turnkey.settings import Settings
 from turnkey.uplink.outbox import Outbox
-from turnkey.uplink.topics import Kind, Topic
 from turnkey.vision.analyzer import Analyzer
 from turnkey.vision.manifest import read_manifest
 
@@ -95,45 +92,17 @@ def run_notary(settings: Settings, stop: threading.Event) -> None:
         parts.callback(outbox.close)
         journal = Journal(settings.state / "ledger.db")
         parts.callback(journal.close)
-        leads, attestations = (str(Topic(settings.device_id, kind)) for kind in (Kind.LEAD, Kind.ATTESTATION))
-
-        def put_lead(message_id: str, envelope: bytes) -> None:
-            outbox.put(leads, envelope, message_id)
-
-        def put_attestation(message_id: str, envelope: bytes) -> None:
-            if outbox.depth() < settings.attestation.most_waiting:
-                outbox.put(attestations, envelope, message_id)
-
-        notary = Notary(
-            journal,
-            SigningKey.from_pem(settings.signing_key.read_bytes()),
-            put_lead,
-            device_id=settings.device_id,
-            clocks=clocks,
-            attestations=put_attestation if settings.attestation.publish else None,
-        )
         manifest = read_manifest(settings.models)
         authority = _authority(settings)
-        models = {entry.id: entry.sha256 for entry in (manifest.detector, manifest.embedder)}
-        notary.record(Boot(software=__version__, models=models))
+        notary = open_notary(settings, manifest, journal, outbox, clocks)
 
         def statement() -> Heartbeat | None:
             status = _status(sockets.path)
             if status is None:
                 return None
             policy = _policy(settings, authority, status)
-            return Heartbeat(
-                software=__version__,
-                state=status.state.value,
-                reason=status.reason,
-                epoch=status.epoch,
-                channel_a=status.channel_a,
-                channel_b=status.channel_b,
-                relay_closed=status.relay_closed,
-                policy=policy.reason if isinstance(policy, PolicyRefusal) else "in-force",
-                leads_waiting=outbox.depth(leads) + len(journal.waiting()),
-                uptime_s=(clocks.monotonic_ns() - began_ns) // 10**9,
-            )
+            waiting = leads_waiting(settings, journal, outbox)
+            return heartbeat(status, policy, waiting, clocks.monotonic_ns() - began_ns)
 
         gate = LeaseClient(sockets.path).start()
         parts.callback(gate.close)
