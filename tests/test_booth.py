@@ -219,22 +219,19 @@ def test_a_probe_below_the_quality_floor_is_neither_searched_nor_enrolled(pilot:
         assert device.gallery.size("bookings") == 0
 
 
-class CameraThatSeesTheKeyTurned:
-    """Opens the key right after the shutter: the frame exists, the permit does not any more."""
+class CameraThatSeesTheKeyTurned(FolderCamera):
+    """Opens the key right after the shutter: the frames exist, the permit does not any more."""
 
     def __init__(self, pilot: Pilot, switch: SimulatedSwitch) -> None:
-        self._inner = FolderCamera(pilot.pictures)
+        super().__init__(pilot.pictures)
         self._switch = switch
         self.armed = False
 
-    def capture(self, permit: Permit) -> Frame:
-        frame = self._inner.capture(permit)
+    def burst(self, permit: Permit, most: int) -> tuple[Frame, ...]:
+        frames = super().burst(permit, most)
         if self.armed:
             self._switch.open_key()
-        return frame
-
-    def close(self) -> None:
-        self._inner.close()
+        return frames
 
 
 def test_a_stop_with_a_frame_in_flight_discards_it(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from turnkey.capture.camera import Camera, CameraError
+from turnkey.capture.camera import PREVIEW_SIDE_PX, Camera, CameraError
 from turnkey.capture.folder import FolderCamera
 from turnkey.interlock.permit import Permit, Stopped
 
@@ -34,8 +34,17 @@ def folder_rig(directory: Path, clock: ClockNs) -> Camera:
     return FolderCamera(directory, monotonic_ns=clock)
 
 
+def folder_of_bursts_rig(directory: Path, clock: ClockNs) -> Camera:
+    for press in range(4):
+        burst = directory / f"{press}.burst"
+        burst.mkdir()
+        for number in range(3):
+            Image.new("RGB", (800, 700), (250, 10 * number, 0)).save(burst / f"{number}.png")
+    return FolderCamera(directory, monotonic_ns=clock)
+
+
 # Each makes a camera that can take four pictures of something redder than it is blue.
-RIGS: dict[str, Callable[[Path, ClockNs], Camera]] = {"folder": folder_rig}
+RIGS: dict[str, Callable[[Path, ClockNs], Camera]] = {"folder": folder_rig, "folder of bursts": folder_of_bursts_rig}
 
 
 @pytest.fixture
@@ -81,20 +90,56 @@ def test_a_frame_says_what_produced_it(camera: Camera, clock: Clock) -> None:
     assert camera.capture(living(clock)).source
 
 
-def test_a_dead_permit_takes_nothing(camera: Camera, clock: Clock) -> None:
+def test_a_burst_has_a_frame_and_never_more_than_were_asked_for(camera: Camera, clock: Clock) -> None:
+    assert [1 <= len(camera.burst(living(clock), most)) <= most for most in (1, 2, 5)] == [True] * 3
+
+
+def test_the_frames_of_a_burst_come_in_the_order_they_were_taken(camera: Camera, clock: Clock) -> None:
+    taken = [frame.taken_ns for _ in range(2) for frame in camera.burst(living(clock), 3)]
+    assert taken == sorted(set(taken))
+
+
+def test_a_preview_is_small_and_of_the_same_colours(camera: Camera, clock: Clock) -> None:
+    pixels = camera.preview(living(clock)).pixels
+    assert max(pixels.shape[:2]) <= PREVIEW_SIDE_PX
+    assert pixels.flags.c_contiguous
+    assert not pixels.flags.writeable
+    assert pixels[..., 0].mean() > pixels[..., 2].mean()
+
+
+def test_a_preview_takes_nothing(camera: Camera, clock: Clock) -> None:
+    for _ in range(4):
+        for _ in range(3):
+            camera.preview(living(clock))
+        camera.capture(living(clock))
+
+
+TAKING: dict[str, Callable[[Camera, Permit], object]] = {
+    "capture": lambda camera, permit: camera.capture(permit),
+    "burst": lambda camera, permit: camera.burst(permit, 3),
+    "preview": lambda camera, permit: camera.preview(permit),
+}
+taking = pytest.mark.parametrize("take", TAKING.values(), ids=TAKING)
+Take = Callable[[Camera, Permit], object]
+
+
+@taking
+def test_a_dead_permit_takes_nothing(camera: Camera, clock: Clock, take: Take) -> None:
     permit = living(clock)
     permit.revoke("switch-open")
     with pytest.raises(Stopped) as stopped:
-        camera.capture(permit)
+        take(camera, permit)
     assert stopped.value.reason == "switch-open"
 
 
-def test_a_lapsed_permit_takes_nothing(camera: Camera, clock: Clock) -> None:
+@taking
+def test_a_lapsed_permit_takes_nothing(camera: Camera, clock: Clock, take: Take) -> None:
     with pytest.raises(Stopped):
-        camera.capture(Permit(clock, valid_until_ns=0))
+        take(camera, Permit(clock, valid_until_ns=0))
 
 
-def test_a_permit_that_dies_during_the_capture_yields_no_frame(camera: Camera, clock: Clock) -> None:
+@taking
+def test_a_permit_that_dies_meanwhile_yields_no_frame(camera: Camera, clock: Clock, take: Take) -> None:
     checks = 0
 
     class DiesOnTheSecondLook(Permit):
@@ -106,7 +151,7 @@ def test_a_permit_that_dies_during_the_capture_yields_no_frame(camera: Camera, c
             super().check()
 
     with pytest.raises(Stopped):
-        camera.capture(DiesOnTheSecondLook(clock, valid_until_ns=10_000 * MS))
+        take(camera, DiesOnTheSecondLook(clock, valid_until_ns=10_000 * MS))
     assert checks == 2
 
 
@@ -123,8 +168,9 @@ def test_closing_twice_is_safe(camera: Camera) -> None:
     camera.close()
 
 
-def test_a_closed_camera_says_so(camera: Camera, clock: Clock) -> None:
+@taking
+def test_a_closed_camera_says_so(camera: Camera, clock: Clock, take: Take) -> None:
     camera.close()
     with pytest.raises(CameraError) as refusal:
-        camera.capture(living(clock))
+        take(camera, living(clock))
     assert refusal.value.reason == "camera-closed"

@@ -170,3 +170,20 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     (tmp_path / "d.png").mkdir()
     assert reason_of(camera) == "picture-unreadable"
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_a_directory_of_a_burst_is_one_press(tmp_path: Path) -> None:
+    (tmp_path / "b.burst").mkdir()
+    for name, red in (("a.png", 1), ("b.burst/2.png", 3), ("b.burst/1.png", 2), ("c.png", 4)):
+        picture(tmp_path / name, red)
+    camera = FolderCamera(tmp_path)
+    pressed = [[int(frame.pixels[0, 0, 0]) for frame in camera.burst(living(), 5)] for _ in range(3)]
+    assert pressed == [[1], [2, 3], [4]]
+
+
+def test_an_empty_burst_is_a_failed_press_and_costs_no_other(tmp_path: Path) -> None:
+    (tmp_path / "a.burst").mkdir()
+    picture(tmp_path / "b.png", 7)
+    camera = FolderCamera(tmp_path)
+    assert reason_of(camera) == "picture-unreadable"
+    assert reds(camera, 1) == [7]

@@ -7,17 +7,21 @@ Rules kept here:
 1. A frame is taken only under a live permit.
 2. Pixels stay in memory: no adapter writes a frame anywhere.
 3. Every failure is a `CameraError` with a reason code that says what to do.
+4. A preview takes nothing: the frame that a press of the shutter would have got is still to be had.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from turnkey.interlock.permit import Permit
+
+PREVIEW_SIDE_PX: Final = 640
+"""Longest side of a preview frame: enough for the framing guide, little enough to be sent 15 times a second."""
 
 
 class CameraError(Exception):
@@ -55,6 +59,26 @@ class Camera(Protocol):
         """
         ...
 
+    def burst(self, permit: Permit, most: int) -> tuple[Frame, ...]:
+        """Press the shutter once: the frames it gave, in the order they were taken, at least 1 and at most `most`.
+
+        Exposure, white balance and focus stay as they are from the first frame to the last, where the camera lets them.
+
+        Raises:
+            Stopped: the permit is dead; no frame of the burst is handed out.
+            CameraError: as `capture`. A burst of which one frame failed is a failed burst.
+        """
+        ...
+
+    def preview(self, permit: Permit) -> Frame:
+        """What the camera sees now, for a person to aim by: upright RGB, its longer side `PREVIEW_SIDE_PX` at most.
+
+        Raises:
+            Stopped: the permit is dead.
+            CameraError: as `capture`.
+        """
+        ...
+
     def close(self) -> None:
         """Release the device. Safe to call twice."""
         ...
@@ -70,6 +94,14 @@ class AbsentCamera:
         """Raises: Stopped, or the CameraError that opening the camera raised."""
         permit.check()
         raise self._error
+
+    def burst(self, permit: Permit, most: int) -> tuple[Frame, ...]:
+        """Raises: as `capture`."""
+        return (self.capture(permit),)[:most]
+
+    def preview(self, permit: Permit) -> Frame:
+        """Raises: as `capture`."""
+        return self.capture(permit)
 
     def close(self) -> None:
         """Nothing is open."""

@@ -24,7 +24,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from turnkey.capture.camera import CameraError
+from turnkey.capture.camera import PREVIEW_SIDE_PX, CameraError
 from turnkey.capture.header import PictureFormat, PictureHeader, read_header
 
 # Mid-grey favours neither a dark nor a light face against what was transparent.
@@ -104,6 +104,23 @@ def decode_picture(data: bytes, source: str, *, limits: PictureLimits = DEFAULT_
         raise CameraError("damaged-picture", f"{source} is damaged. Copy or take it again.") from error
     pixels.flags.writeable = False
     return pixels
+
+
+def shrunk(pixels: NDArray[np.uint8], longest_px: int = PREVIEW_SIDE_PX) -> NDArray[np.uint8]:
+    """The picture with its longer side `longest_px` at most, averaged over boxes; the same array where it is small.
+
+    Args:
+        pixels: (height, width, 3) uint8, RGB.
+
+    Returns:
+        (height, width, 3) uint8, RGB, C-contiguous, read-only.
+    """
+    factor = -(-max(pixels.shape[:2]) // longest_px)
+    if factor == 1:
+        return pixels
+    small = np.asarray(Image.fromarray(pixels).reduce(factor))
+    small.flags.writeable = False
+    return small
 
 
 def too_many_bytes(source: str, limits: PictureLimits) -> CameraError:

@@ -94,9 +94,17 @@ class WatchedCamera:
 
     def capture(self, permit: Permit) -> Frame:
         """See `FolderCamera.capture`."""
-        frame = self._camera.capture(permit)
+        return self.burst(permit, 1)[0]
+
+    def burst(self, permit: Permit, most: int) -> tuple[Frame, ...]:
+        """See `FolderCamera.burst`."""
+        frames = self._camera.burst(permit, most)
         self.handed_out_ns.append(time.monotonic_ns())
-        return frame
+        return frames
+
+    def preview(self, permit: Permit) -> Frame:
+        """See `FolderCamera.preview`."""
+        return self._camera.preview(permit)
 
     def close(self) -> None:
         """See `FolderCamera.close`."""
