@@ -77,6 +77,7 @@ class SocketSettings(_Section):
         notary_user: gets leases without it.
         operator_user: may ask for the status, and apply orders.
         interlock_user: may put transitions on the ledger.
+        update_user: may put the steps of an update on the ledger.
         notary: the notary's socket, where transitions are witnessed and records submitted.
         booth: the booth's socket, where bookings are asked for.
         markers: directory in which `running` or `stopped` exists, for systemd's path units.
@@ -87,6 +88,7 @@ class SocketSettings(_Section):
     notary_user: str = "turnkey-notary"
     operator_user: str = "root"
     interlock_user: str = "turnkey-interlock"
+    update_user: str = "turnkey-update"
     notary: Path = Path("/run/turnkey-notary/socket")
     booth: Path = Path("/run/turnkey-booth/socket")
     markers: Path = Path("/run/turnkey-interlock")

@@ -32,7 +32,7 @@ from turnkey.leads.records import (
     Searched,
 )
 from turnkey.notary.client import NotaryClient, NotaryGone
-from turnkey.notary.daemon import BOOTH_RIGHTS, WITNESS_RIGHTS, NotaryDaemon
+from turnkey.notary.daemon import BOOTH_RIGHTS, UPDATE_RIGHTS, WITNESS_RIGHTS, NotaryDaemon
 from turnkey.notary.journal import Journal
 from turnkey.notary.notary import Clocks, LeadDraft, Notary
 
@@ -67,7 +67,7 @@ class Site:
         self.gate = Gate()
         self.failures: list[str] = []
         clocks = Clocks(lambda: datetime.now(UTC), time.monotonic_ns, lambda: os.urandom(16).hex())
-        notary = Notary(
+        self.notary = Notary(
             self.journal,
             SigningKey.generate(),
             lambda message_id, _envelope: self.put.append(message_id),
@@ -75,7 +75,7 @@ class Site:
             clocks=clocks,
         )
         self.daemon = NotaryDaemon(
-            notary,
+            self.notary,
             self.journal,
             self.gate,
             listen(self.socket),
@@ -297,3 +297,47 @@ def test_presence_ends_with_the_notary(site: Open) -> None:
         time.sleep(0.01)
     with pytest.raises(NotaryGone):
         here.booth.record(captured(), permit())
+
+
+@pytest.fixture
+def updated(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path, UPDATE_RIGHTS)
+    yield site
+    site.close()
+
+
+def asked(site: Site, packet: dict[str, object]) -> dict[str, object]:
+    with connect(site.socket) as connection:
+        connection.settimeout(30)
+        connection.send(json.dumps(packet).encode())
+        answer: dict[str, object] = json.loads(connection.recv(65536))
+    return answer
+
+
+def examined(passed: bool, units: dict[str, str]) -> dict[str, object]:
+    return {"kind": "health", "software": "1.0", "passed": passed, "failed": [], "units": units}
+
+
+def test_the_updater_may_say_what_it_did_and_nothing_else(updated: Site) -> None:
+    step = {"kind": "update", "step": "offered", "what": "bundle", "version": "1.2.3", "reason": "granted"}
+    assert asked(updated, {"ask": "update", "event": step})["outcome"] == "done"
+    for ask in ({"ask": "epoch"}, {"ask": "attend"}, {"ask": "hand_over"}):
+        assert asked(updated, ask)["reason"] == "not-permitted"
+    refused = {"kind": "refusal", "step": "capture", "reason": "booth-busy"}
+    assert asked(updated, {"ask": "update", "event": refused})["reason"] == "not-a-record"
+    assert [LedgerEntry.model_validate_json(data).event.kind for data in updated.journal.entries()] == ["update"]
+
+
+def test_the_first_good_examination_is_what_later_ones_are_held_against(updated: Site) -> None:
+    assert asked(updated, {"ask": "units"}) == {"units": None}
+    for passed, digest in ((False, "0" * 64), (True, "1" * 64), (True, "2" * 64)):
+        asked(updated, {"ask": "update", "event": examined(passed, {"a.service": digest})})
+    assert asked(updated, {"ask": "units"}) == {"units": {"a.service": "1" * 64}}
+
+
+def test_how_long_ago_the_last_picture_was_taken_is_told(updated: Site) -> None:
+    assert asked(updated, {"ask": "quiet"}) == {"since_capture_s": None}
+    updated.notary.record(Captured(attempt_id=ATTEMPT, frames=1, purpose="booking"))
+    since = asked(updated, {"ask": "quiet"})["since_capture_s"]
+    assert isinstance(since, float)
+    assert since >= 0

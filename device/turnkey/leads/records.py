@@ -34,6 +34,8 @@ from turnkey.leads.fields import Sha256 as Sha256
 from turnkey.leads.fields import Share as Share
 from turnkey.leads.fields import Step as Step
 from turnkey.leads.fields import Utc as Utc
+from turnkey.leads.upkeep import HealthChecked as HealthChecked
+from turnkey.leads.upkeep import Updated as Updated
 
 PAYLOAD_TYPE_LEAD = "application/vnd.turnkey.lead.v1+json"
 PAYLOAD_TYPE_ATTESTATION = "application/vnd.turnkey.attestation.v1+json"
@@ -237,6 +239,8 @@ Event = Annotated[
     | Enrolled
     | Expunged
     | Refused
+    | Updated
+    | HealthChecked
     | Discarded,
     Field(discriminator="kind"),
 ]

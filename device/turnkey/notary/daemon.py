@@ -1,7 +1,8 @@
 """The notary as a process of its own: the interlock's witness, and the only way for the booth's records to be signed.
 
 Rules kept here, in the order in which they are enforced:
-1. Who asks is known from the kernel, and gets what its user may have: the interlock witnesses, the booth submits.
+1. Who asks is known from the kernel, and gets what its user may have: the interlock witnesses, the booth submits,
+   the updater (and an operator who updates by hand) says what it did.
 2. What is no record of `turnkey.notary.wire` is refused; a stolen booth can emit nothing else.
 3. Work is taken only under the run that the notary's own lease is of, and within the window that its capture opened;
    a window that touches a stop is refused.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Protocol
 
 from pydantic import BaseModel, ValidationError
@@ -33,18 +35,24 @@ from turnkey.notary.wire import (
     MAX_PACKET,
     Ask,
     AskEpoch,
+    AskQuiet,
+    AskUnits,
     Attend,
     HandOver,
     Keep,
+    Quiet,
     RecordEvent,
+    RecordUpdate,
     RecordWork,
     Reply,
     Submit,
+    Units,
 )
-from turnkey.notary.witness import ledger_epoch, switch_changed
+from turnkey.notary.witness import first_good_units, ledger_epoch, since_capture_s, switch_changed
 from turnkey.settings import SocketSettings
 
 WITNESS_RIGHTS = frozenset({"epoch", "keep"})
+UPDATE_RIGHTS = frozenset({"update", "quiet", "units"})
 BOOTH_RIGHTS = frozenset({"work", "record", "submit", "hand_over", "attend"})
 
 
@@ -58,7 +66,14 @@ class Gate(Protocol):
 
 def rights_of(settings: SocketSettings) -> Rights:
     """User ids and what each may ask."""
-    return rights_by_user(((settings.interlock_user, WITNESS_RIGHTS), (settings.booth_user, BOOTH_RIGHTS)))
+    return rights_by_user(
+        (
+            (settings.interlock_user, WITNESS_RIGHTS),
+            (settings.booth_user, BOOTH_RIGHTS),
+            (settings.update_user, UPDATE_RIGHTS),
+            (settings.operator_user, UPDATE_RIGHTS),
+        )
+    )
 
 
 class NotaryDaemon:
@@ -137,7 +152,11 @@ class NotaryDaemon:
                 return b'{"kept": true}'
             case RecordWork():
                 self._work(ask)
-            case RecordEvent():
+            case AskQuiet():
+                return _packed(Quiet(since_capture_s=since_capture_s(self._journal, datetime.now(UTC))))
+            case AskUnits():
+                return _packed(Units(units=first_good_units(self._journal)))
+            case RecordEvent() | RecordUpdate():
                 self._notary.record(ask.event)
             case Submit():
                 lead = self._submit(ask)

@@ -140,6 +140,15 @@ class Journal:
         rows = self._database.rows("SELECT data FROM entry WHERE kind = ? ORDER BY place DESC LIMIT 1", kind)
         return rows[0][0] if rows else None
 
+    def of_kind(self, kind: str) -> Iterator[bytes]:
+        """Every entry of a kind, oldest first, read one by one."""
+        place = -1
+        while rows := self._database.rows(
+            "SELECT place, data FROM entry WHERE kind = ? AND place > ? ORDER BY place LIMIT 1", kind, place
+        ):
+            ((place, data),) = rows
+            yield data
+
     def close(self) -> None:
         """Close the file. Safe to call twice."""
         self._database.close()

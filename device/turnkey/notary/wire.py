@@ -1,7 +1,7 @@
 """What the notary's process and its clients say to each other over the Unix socket. Pure.
 
 One request is one packet and has one answer (SOCK_SEQPACKET, JSON). What the interlock asks (`epoch`, `keep`) is
-`turnkey.interlock.witness`'s; the rest is the booth's.
+`turnkey.interlock.witness`'s; `update`, `quiet` and `units` are the updater's; the rest is the booth's.
 
 Rules kept here:
 1. The booth can say nothing but a record of these schemas; a packet that is none has no answer but a refusal.
@@ -15,7 +15,17 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
 from turnkey.interlock.status import Transition
-from turnkey.leads.records import Captured, Discarded, Enrolled, Expunged, Lead, Refused, Searched
+from turnkey.leads.records import (
+    Captured,
+    Discarded,
+    Enrolled,
+    Expunged,
+    HealthChecked,
+    Lead,
+    Refused,
+    Searched,
+    Updated,
+)
 from turnkey.notary.notary import LeadDraft
 
 MAX_PACKET = 64 * 1024
@@ -71,13 +81,45 @@ class HandOver(_Packet):
     ask: Literal["hand_over"]
 
 
+class RecordUpdate(_Packet):
+    """Put on the ledger what the updater did, or what the device found when it examined itself."""
+
+    ask: Literal["update"]
+    event: Annotated[Updated | HealthChecked, Field(discriminator="kind")]
+
+
+class AskQuiet(_Packet):
+    """How long ago was the last picture taken?"""
+
+    ask: Literal["quiet"]
+
+
+class AskUnits(_Packet):
+    """Which units did the device's first good examination of itself find?"""
+
+    ask: Literal["units"]
+
+
+class Quiet(_Packet):
+    """The answer to `AskQuiet`: seconds since the last capture on the ledger, of this boot or an earlier one; None
+    where there is none."""
+
+    since_capture_s: float | None
+
+
+class Units(_Packet):
+    """The answer to `AskUnits`; None where there was none yet."""
+
+    units: dict[str, str] | None
+
+
 class Attend(_Packet):
     """Nothing but this connection: that it breaks is how a client knows that the notary is gone."""
 
     ask: Literal["attend"]
 
 
-Ask = AskEpoch | Keep | RecordWork | RecordEvent | Submit | HandOver | Attend
+Ask = AskEpoch | Keep | RecordWork | RecordEvent | Submit | HandOver | Attend | RecordUpdate | AskQuiet | AskUnits
 ASK: TypeAdapter[Ask] = TypeAdapter(Annotated[Ask, Field(discriminator="ask")])
 
 

@@ -1,9 +1,11 @@
-"""What the ledger says of the interlock: its transitions as entries, and the epoch they have reached."""
+"""What the ledger says to those who ask: the interlock's epoch, the last capture, the first good units."""
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from turnkey.interlock.status import Transition
-from turnkey.leads.records import LedgerEntry, SwitchChanged
+from turnkey.leads.records import HealthChecked, LedgerEntry, SwitchChanged
 from turnkey.notary.journal import Journal
 
 
@@ -27,3 +29,20 @@ def ledger_epoch(journal: Journal) -> int:
         return 0
     event = LedgerEntry.model_validate_json(newest).event
     return event.epoch if isinstance(event, SwitchChanged) else 0
+
+
+def since_capture_s(journal: Journal, now: datetime) -> float | None:
+    """Seconds from the newest capture to `now` (UTC), never below 0; None where nothing was ever captured."""
+    newest = journal.last("capture")
+    if newest is None:
+        return None
+    return max(0.0, (now - LedgerEntry.model_validate_json(newest).at).total_seconds())
+
+
+def first_good_units(journal: Journal) -> dict[str, str] | None:
+    """The units that the device's first good examination of itself found: what later ones are held against."""
+    for data in journal.of_kind("health"):
+        event = LedgerEntry.model_validate_json(data).event
+        if isinstance(event, HealthChecked) and event.passed:
+            return event.units
+    return None
