@@ -139,6 +139,8 @@ class Importer:
         permitted = self.policy.permits_booking_number if partition == "bookings" else self.policy.permits_case_number
         if not permitted(picture.reference):
             return self._refused(attempt_id, "policy", "reference-malformed")
+        if partition == "cases" and not self.policy.cases_without_packets:
+            return self._refused(attempt_id, "policy", "case-packet-needed")
         try:
             data = picture.file.read_bytes()
         except OSError:

@@ -24,7 +24,7 @@ def test_an_alias_is_a_lead_only_where_the_policy_permits_it(
         assert hasattr(signed, "policy")
         policy: Policy = signed.policy
         partitions = ("cases", "bookings") if permitted else ("cases",)
-        pilot.adopt(policy.model_copy(update={"search_on_booking": partitions, "enrol_bookings": True}))
+        pilot.adopt(policy.model_copy(update={"search_on_booking": partitions, "alias_leads": permitted}))
         assert isinstance(device.booth.book("B-1"), Recorded)
         outcome = device.booth.book("B-2")
         assert isinstance(outcome, Recorded)
@@ -40,9 +40,7 @@ def test_a_retake_under_the_same_number_is_no_lead_on_oneself(pilot: Pilot, runn
     with running() as device:
         signed = device.policy()
         assert hasattr(signed, "policy")
-        pilot.adopt(
-            signed.policy.model_copy(update={"search_on_booking": ("cases", "bookings"), "enrol_bookings": True})
-        )
+        pilot.adopt(signed.policy.model_copy(update={"search_on_booking": ("cases", "bookings"), "alias_leads": True}))
         for _ in range(2):
             outcome = device.booth.book("B-1")
             assert isinstance(outcome, Recorded)

@@ -24,6 +24,8 @@ DOCUMENT: dict[str, Any] = {
     "max_fpir": 0.01,
     "min_quality": 20,
     "enrol_bookings": True,
+    "retention_days": {"bookings": 365, "cases": 1826},
+    "officer_training_days": 365,
     "case_number_format": r"C-\d{4}-\d{1,6}",
     "booking_number_format": r"B-\d{1,8}",
     "models": ["sface-0123456789ab"],

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from turnkey.envelope import SigningKey, sign
-from turnkey.leads.policy import Policy
+from turnkey.leads.policy import Policy, Retention
 from turnkey.leads.records import PAYLOAD_TYPE_LEAD, PAYLOAD_TYPE_POLICY, Lead, LeadCandidate, canonical
 from turnkey_tools.authority import ThrowawayAuthority, throwaway_authority
 from turnkey_tools.leads.desk import Accepted, Reason, Refused, judge
@@ -30,6 +30,8 @@ POLICY = Policy(
     max_fpir=0.01,
     min_quality=20,
     enrol_bookings=True,
+    retention_days=Retention(bookings=365, cases=1826),
+    officer_training_days=365,
     case_number_format=".*",
     booking_number_format=".*",
     models=("sface-0",),

@@ -20,7 +20,7 @@ from pathlib import Path
 from turnkey.device import model_id
 from turnkey.gallery.store import KEY_BYTES
 from turnkey.interlock.orders import RELEASE_TYPE, ReleaseRequest, make_release_order
-from turnkey.leads.policy import Policy
+from turnkey.leads.policy import Policy, Retention
 from turnkey.leads.records import PAYLOAD_TYPE_POLICY, canonical
 from turnkey.settings import Settings, read_settings
 from turnkey.vision.manifest import read_manifest
@@ -115,6 +115,9 @@ def provision_pilot(root: Path, models: Path, *, device_id: str = "booth-1", por
             max_fpir=0.01,
             min_quality=0,
             enrol_bookings=True,
+            retention_days=Retention(bookings=365, cases=1826),
+            officer_training_days=365,
+            cases_without_packets=True,
             case_number_format=r"C-\d{4}-\d{1,6}",
             booking_number_format=r"B-\d{1,8}",
             models=(model_id(embedder),),
