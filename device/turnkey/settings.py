@@ -198,6 +198,7 @@ class Settings(BaseSettings):
         policy: the signed policy (DSSE).
         signing_key: the notary's private key, PEM.
         gallery_key: file of 32 bytes.
+        encryption_key: the private key that files for this device are sealed to, PEM; without it none is accepted.
         outbox: the outbox's file; in `state` where it is not given, since one process then has both.
     """
 
@@ -213,6 +214,7 @@ class Settings(BaseSettings):
     policy: Path
     signing_key: Path
     gallery_key: Path
+    encryption_key: Path | None = None
     outbox: Path | None = None
     camera: CameraSettings
     broker: BrokerSettings
@@ -243,6 +245,7 @@ class Settings(BaseSettings):
             update={
                 **{name: base / getattr(self, name) for name in _PATHS},
                 "outbox": base / self.outbox if self.outbox else None,
+                "encryption_key": base / self.encryption_key if self.encryption_key else None,
                 "camera": self.camera.model_copy(update={"folder": base / self.camera.folder}),
                 "broker": self.broker.model_copy(
                     update={name: base / getattr(self.broker, name) for name in ("ca", "certificate", "key")}

@@ -75,7 +75,7 @@ def test_each_secret_goes_to_one_process_as_an_encrypted_credential():
         "interlock": ["gallery.key"],
         "notary": ["signing.key"],
         "uplink": ["mqtt.key"],
-        "booth": [],
+        "booth": ["encryption.key"],
         "update": [],
     }
     for service, expected in secrets.items():

@@ -34,7 +34,7 @@ def everything(site: Site) -> dict[Path, bytes]:
 
 def test_private_keys_are_readable_by_their_owner_only(site: Site) -> None:
     keys = list(site.root.rglob("*.key"))
-    assert len(keys) == 1 + 1 + 2 * 2 + 1 + 1
+    assert len(keys) == 1 + 1 + 2 * 3 + 1 + 1
     assert {stat.S_IMODE(key.stat().st_mode) for key in keys} == {0o600}
     assert {stat.S_IMODE(folder.stat().st_mode) for folder in site.root.rglob("*") if folder.is_dir()} == {0o700}
 

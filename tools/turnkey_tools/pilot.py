@@ -134,6 +134,7 @@ authority = "authority.json"
 policy = "policy.json"
 signing_key = "{device.signing_key.relative_to(root)}"
 gallery_key = "gallery.key"
+encryption_key = "{device.encryption_key.relative_to(root)}"
 
 [gallery]
 require_locked_memory = false  # a workstation may swap; a device may not

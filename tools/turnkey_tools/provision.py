@@ -6,6 +6,7 @@ only listen.
     SITE/broker/mosquitto.conf, acl         TLS 1.3 only, certificates required, no retained messages
     SITE/devices/ID/mqtt.pem, mqtt.key      a device's connection; common name = device id
     SITE/devices/ID/signing.key, signing.pub   the notary's key pair, Ed25519: what makes a lead a lead
+    SITE/devices/ID/encryption.key, encryption.pub   X25519: what case packets for the device are sealed to
     SITE/desks/NAME/mqtt.pem, mqtt.key      a lead desk's connection
     SITE/desks/NAME/devices/ID.pub          the devices whose leads this desk believes
     SITE/fleet/mqtt.pem, mqtt.key, devices/ID.pub   IT's view: attestations only, never a lead
@@ -14,7 +15,7 @@ Rules kept here:
 1. Private keys are created with O_EXCL and mode 0600. Nothing that exists is overwritten.
 2. The signing key and the connection's key are two keys: a stolen uplink cannot sign, a stolen notary cannot talk.
 3. Access is written out per identity. A pattern (`turnkey/v1/%u/lead`) would let a desk publish under its own name.
-4. Everything is ECDSA P-256 but the signing key: OpenSSL, rustls, mosquitto and hardware keys all take it.
+4. Connections are ECDSA P-256: OpenSSL, rustls, mosquitto and hardware keys all take it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import Annotated, Final
 import typer
 
 from turnkey.envelope import SigningKey
+from turnkey.sealed import OpeningKey
 from turnkey.uplink.topics import ROOT, Kind, Topic, is_device_id
 from turnkey_tools.broker_config import Access, mosquitto_acl, mosquitto_conf
 from turnkey_tools.certificates import Pair, Use, issue, new_ca
@@ -52,12 +54,14 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device's two identities."""
+    """A device's connection, the key pair that it signs with, and the one that files for it are sealed to."""
 
     device_id: str
     mqtt: Identity
     signing_key: Path
     public_key: Path
+    encryption_key: Path
+    sealing_key: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,12 @@ class Site:
     def device(self, device_id: str) -> Device:
         folder = self.root / "devices" / device_id
         return Device(
-            device_id, self._identity(device_id, folder, "mqtt"), folder / "signing.key", folder / "signing.pub"
+            device_id,
+            mqtt=self._identity(device_id, folder, "mqtt"),
+            signing_key=folder / "signing.key",
+            public_key=folder / "signing.pub",
+            encryption_key=folder / "encryption.key",
+            sealing_key=folder / "encryption.pub",
         )
 
     def desk(self, name: str) -> Identity:
@@ -194,6 +203,9 @@ def add_device(site: Site, device_id: str) -> Device:
     signing = SigningKey.generate()
     _write_private(device.signing_key, signing.to_pem())
     write_public(device.public_key, signing.public.to_pem())
+    opening = OpeningKey.generate()
+    _write_private(device.encryption_key, opening.to_pem())
+    write_public(device.sealing_key, opening.public.to_pem())
     for desk in site.desks():
         write_public(site.desk_device_keys(desk) / f"{device_id}.pub", signing.public.to_pem())
     write_public(site.fleet_device_keys / f"{device_id}.pub", signing.public.to_pem())
