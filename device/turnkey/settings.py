@@ -78,6 +78,7 @@ class SocketSettings(_Section):
         operator_user: may ask for the status, and apply orders.
         interlock_user: may put transitions on the ledger.
         update_user: may put the steps of an update on the ledger.
+        console_user: may ask for the status, book, see the preview, and note that a booking has no picture.
         notary: the notary's socket, where transitions are witnessed and records submitted.
         booth: the booth's socket, where bookings are asked for.
         markers: directory in which `running` or `stopped` exists, for systemd's path units.
@@ -89,6 +90,7 @@ class SocketSettings(_Section):
     operator_user: str = "root"
     interlock_user: str = "turnkey-interlock"
     update_user: str = "turnkey-update"
+    console_user: str = "turnkey-console"
     notary: Path = Path("/run/turnkey-notary/socket")
     booth: Path = Path("/run/turnkey-booth/socket")
     markers: Path = Path("/run/turnkey-interlock")

@@ -37,6 +37,7 @@ LOOK_AGAIN_S = 0.02
 BOOTH_RIGHTS = frozenset({"lease", "key", "status"})
 NOTARY_RIGHTS = frozenset({"lease", "status"})
 OPERATOR_RIGHTS = frozenset({"status", "request", "apply", "follow"})
+CONSOLE_RIGHTS = frozenset({"status"})
 
 
 def rights_of(settings: SocketSettings) -> Rights:
@@ -46,6 +47,7 @@ def rights_of(settings: SocketSettings) -> Rights:
             (settings.booth_user, BOOTH_RIGHTS),
             (settings.notary_user, NOTARY_RIGHTS),
             (settings.operator_user, OPERATOR_RIGHTS),
+            (settings.console_user, CONSOLE_RIGHTS),
         )
     )
 

@@ -51,6 +51,11 @@ Step = Literal["interlock", "policy", "outbox", "capture", "vision", "search", "
 """Where a booking can be refused."""
 
 
+NotCapturedReason = Literal[
+    "recognition-stopped", "quality-floor-not-met", "person-refused", "medical-reason", "equipment-failed"
+]
+"""Why a booking has no picture, as an officer can say it."""
+
 InterlockState = Literal["BOOTING", "RUNNING", "MORATORIUM", "FAULT"]
 
 

@@ -24,6 +24,7 @@ from turnkey.leads.fields import DeviceId as DeviceId
 from turnkey.leads.fields import InterlockState as InterlockState
 from turnkey.leads.fields import LeadNumber as LeadNumber
 from turnkey.leads.fields import LedgerIndex as LedgerIndex
+from turnkey.leads.fields import NotCapturedReason as NotCapturedReason
 from turnkey.leads.fields import Partition as Partition
 from turnkey.leads.fields import Probability as Probability
 from turnkey.leads.fields import ReasonCode as ReasonCode
@@ -220,6 +221,21 @@ class Refused(Record):
     reason: ReasonCode
 
 
+class NotCaptured(Record):
+    """An officer says why a booking has no picture.
+
+    Attributes:
+        booking_number: so that the records system knows that none is missing.
+        reason: what the officer chose.
+        refusals: pictures of this booking that were taken and refused before.
+    """
+
+    kind: Literal["not-captured"] = "not-captured"
+    booking_number: Reference
+    reason: NotCapturedReason
+    refusals: Annotated[int, Field(ge=0)]
+
+
 class Discarded(Record):
     """A stop came while work was in flight, and the work was thrown away."""
 
@@ -241,6 +257,7 @@ Event = Annotated[
     | Refused
     | Updated
     | HealthChecked
+    | NotCaptured
     | Discarded,
     Field(discriminator="kind"),
 ]

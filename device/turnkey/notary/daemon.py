@@ -40,6 +40,7 @@ from turnkey.notary.wire import (
     Attend,
     HandOver,
     Keep,
+    Note,
     Quiet,
     RecordEvent,
     RecordUpdate,
@@ -54,6 +55,7 @@ from turnkey.settings import SocketSettings
 WITNESS_RIGHTS = frozenset({"epoch", "keep"})
 UPDATE_RIGHTS = frozenset({"update", "quiet", "units"})
 BOOTH_RIGHTS = frozenset({"work", "record", "submit", "hand_over", "attend"})
+CONSOLE_RIGHTS = frozenset({"note"})
 
 
 class Gate(Protocol):
@@ -72,6 +74,7 @@ def rights_of(settings: SocketSettings) -> Rights:
             (settings.booth_user, BOOTH_RIGHTS),
             (settings.update_user, UPDATE_RIGHTS),
             (settings.operator_user, UPDATE_RIGHTS),
+            (settings.console_user, CONSOLE_RIGHTS),
         )
     )
 
@@ -156,7 +159,7 @@ class NotaryDaemon:
                 return _packed(Quiet(since_capture_s=since_capture_s(self._journal, datetime.now(UTC))))
             case AskUnits():
                 return _packed(Units(units=first_good_units(self._journal)))
-            case RecordEvent() | RecordUpdate():
+            case RecordEvent() | RecordUpdate() | Note():
                 self._notary.record(ask.event)
             case Submit():
                 lead = self._submit(ask)

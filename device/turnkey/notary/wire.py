@@ -22,6 +22,7 @@ from turnkey.leads.records import (
     Expunged,
     HealthChecked,
     Lead,
+    NotCaptured,
     Refused,
     Searched,
     Updated,
@@ -65,6 +66,13 @@ class RecordEvent(_Packet):
 
     ask: Literal["record"]
     event: Annotated[Refused | Discarded | Expunged, Field(discriminator="kind")]
+
+
+class Note(_Packet):
+    """Put on the ledger that a booking has no picture, and why. The console's one right here."""
+
+    ask: Literal["note"]
+    event: NotCaptured
 
 
 class Submit(_Packet):
@@ -119,7 +127,9 @@ class Attend(_Packet):
     ask: Literal["attend"]
 
 
-Ask = AskEpoch | Keep | RecordWork | RecordEvent | Submit | HandOver | Attend | RecordUpdate | AskQuiet | AskUnits
+Ask = (
+    AskEpoch | Keep | RecordWork | RecordEvent | Note | Submit | HandOver | Attend | RecordUpdate | AskQuiet | AskUnits
+)
 ASK: TypeAdapter[Ask] = TypeAdapter(Annotated[Ask, Field(discriminator="ask")])
 
 

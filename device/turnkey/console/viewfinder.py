@@ -1,0 +1,110 @@
+"""What the camera sees, small, with the one thing to do about it: the booth's side of the live preview.
+
+Rules kept here:
+1. A look is a step like any other: it needs a permit, before the camera and after the last computation.
+2. The guide's advice comes first (is there one face, of the right size, in the middle), and only then what the checks
+   of the picture itself would refuse, so that green means: press the shutter now.
+3. Nothing is kept but the last advice: not the frame, not the face, not the landmarks.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from turnkey.capture.camera import Camera, CameraError
+from turnkey.console.room import Dark, Seen
+from turnkey.interlock.permit import Permit, Stopped
+from turnkey.vision.advice import Advice, FaceBox, advise
+from turnkey.vision.align import align
+from turnkey.vision.detector import Detector
+from turnkey.vision.framing import FramingGuide
+from turnkey.vision.quality import QualityLimits, measure, placement_refusal, quality_refusal
+
+JPEG_QUALITY: Final = 80
+JUDGE_EVERY: Final = 3
+"""The picture's own checks run on each third frame that is framed well: five times a second is faster than anybody
+moves, and leaves the processor to the shutter."""
+
+
+class Viewfinder:
+    """Looks through a camera. For one thread at a time, like the camera.
+
+    Args:
+        camera: the booth's.
+        guide: finds the faces of a preview frame.
+        detector: measures the one face; its own, since the booth's may be at work.
+        permit: gives a live permit, or raises Stopped.
+        limits: of the picture's own checks.
+    """
+
+    def __init__(
+        self,
+        camera: Camera,
+        guide: FramingGuide,
+        detector: Detector,
+        permit: Callable[[], Permit],
+        limits: QualityLimits = QualityLimits(),  # noqa: B008
+    ) -> None:
+        self._camera = camera
+        self._guide = guide
+        self._detector = detector
+        self._permit = permit
+        self._limits = limits
+        self._framed = 0
+        self._judged = Advice.GOOD.value
+
+    def look(self) -> Seen | Dark:
+        """One frame, looked at now."""
+        try:
+            permit = self._permit()
+            pixels = self._camera.preview(permit).pixels
+            faces = self._guide.look(pixels, permit)
+            advice = self._advice(pixels, faces)
+            jpeg = encoded(pixels)
+            permit.check()
+        except Stopped as stopped:
+            return Dark("stopped", stopped.reason)
+        except CameraError as error:
+            return Dark("camera", error.reason)
+        return Seen(jpeg, advice, _place(faces, pixels.shape))
+
+    def _advice(self, pixels: NDArray[np.uint8], faces: tuple[FaceBox, ...]) -> str:
+        height, width = pixels.shape[:2]
+        framing = advise(faces, width, height)
+        if framing is not Advice.GOOD:
+            self._framed = 0
+            return framing.value
+        if self._framed % JUDGE_EVERY == 0:
+            self._judged = self._verdict(pixels)
+        self._framed += 1
+        return self._judged
+
+    def _verdict(self, pixels: NDArray[np.uint8]) -> str:
+        """What the checks of a picture would say to this frame: a `VisionReason`, or `good`."""
+        found = self._detector.find(pixels)
+        refused = placement_refusal(found, pixels.shape, self._limits)
+        if refused is None:
+            face = self._detector.refine(pixels, max(found, key=lambda one: one.box.area))
+            quality = measure(face, align(pixels, face.landmarks), pixels.shape, self._limits)
+            refused = quality_refusal(quality, self._limits)
+        return Advice.GOOD.value if refused is None else refused.value
+
+
+def encoded(pixels: NDArray[np.uint8]) -> bytes:
+    """The frame as a JPEG. `pixels`: (height, width, 3) uint8 RGB."""
+    picture = io.BytesIO()
+    Image.fromarray(pixels).save(picture, "JPEG", quality=JPEG_QUALITY)
+    return picture.getvalue()
+
+
+def _place(faces: tuple[FaceBox, ...], shape: tuple[int, ...]) -> tuple[float, float, float, float] | None:
+    if len(faces) != 1:
+        return None
+    box, (height, width) = faces[0].box, shape[:2]
+    return box.left / width, box.top / height, box.width / width, box.height / height
