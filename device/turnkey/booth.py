@@ -22,7 +22,7 @@ from turnkey.gallery.gallery import Gallery
 from turnkey.gallery_steps import GallerySteps
 from turnkey.leads.decision import Group
 from turnkey.leads.policy import PolicyRefusal, SignedPolicy
-from turnkey.leads.records import Captured, Expunged, Lead, Partition
+from turnkey.leads.records import Captured, Expunged, Lead, Partition, reference_digest
 from turnkey.notary.notary import Clocks, Recorder
 from turnkey.vision.analyzer import Analysis, Analyzer
 
@@ -91,7 +91,7 @@ class Booth:
             policy = attempt.policy.policy
             if not policy.permits_booking_number(booking_number):
                 raise Refuse("policy", "booking-number-malformed", "The booking number has not the agency's form.")
-            analysis = self._photograph(attempt, "booking")
+            analysis = self._photograph(attempt, "booking", booking_number)
             leads = tuple(
                 lead
                 for partition in policy.search_on_booking
@@ -112,7 +112,7 @@ class Booth:
                 raise Refuse("policy", "case-number-malformed", "The case number has not the agency's form.")
             if not attempt.policy.policy.cases_without_packets:
                 raise Refuse("policy", "case-packet-needed", "The policy takes a case's probe from a case packet only.")
-            analysis = self._photograph(attempt, "case")
+            analysis = self._photograph(attempt, "case", case_number)
             return CaseEnrolled(case_number, self._steps.enrol(attempt, "cases", case_number, analysis))
 
         return self._attempts.run(steps)
@@ -128,13 +128,15 @@ class Booth:
             self._notary.record(Expunged(partition=partition, row=row, reason=reason))
         return len(removed)
 
-    def _photograph(self, attempt: Attempt, purpose: Literal["booking", "case"]) -> Analysis:
+    def _photograph(self, attempt: Attempt, purpose: Literal["booking", "case"], reference: str) -> Analysis:
         try:
             with attempt.stage("capture"):
                 frame = self._camera.capture(attempt.permit)
         except CameraError as error:
             raise Refuse("capture", error.reason, str(error)) from error
-        self._notary.record(Captured(attempt_id=attempt.id, frames=1, purpose=purpose), attempt.permit)
+        digest = reference_digest(attempt.id, reference)
+        captured = Captured(attempt_id=attempt.id, frames=1, purpose=purpose, reference_digest=digest)
+        self._notary.record(captured, attempt.permit)
         outcome = self._analyzer.analyze(frame, attempt.permit)
         if not isinstance(outcome, Analysis):
             raise Refuse("vision", outcome.reason, outcome.message)

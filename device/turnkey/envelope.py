@@ -130,6 +130,10 @@ class SigningKey:
         """PKCS#8 in PEM, unencrypted."""
         return self._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
+    def sign_raw(self, message: bytes) -> bytes:
+        """An Ed25519 signature over `message` itself, 64 bytes: for notes, whose text no envelope can be taken for."""
+        return self._private.sign(message)
+
     def __repr__(self) -> str:
         return f"SigningKey({self.public.keyid[:16]})"
 

@@ -11,10 +11,11 @@ import hashlib
 import secrets
 import time
 from datetime import UTC, datetime
+from typing import Literal
 
 from turnkey import __version__
 from turnkey.envelope import SigningKey
-from turnkey.interlock.orders import AuthorityFollowed, OrderAccepted, OrderRefused
+from turnkey.interlock.orders import AuthorityFollowed, OrderAccepted, OrderRefused, ReleaseOrder
 from turnkey.interlock.status import InterlockStatus
 from turnkey.leads.policy import PolicyRefusal, SignedPolicy
 from turnkey.leads.records import Boot, Heartbeat, OrderSeen
@@ -92,15 +93,12 @@ def heartbeat(status: InterlockStatus, policy: SignedPolicy | PolicyRefusal, wai
 
 def order_seen(envelope: bytes, outcome: OrderAccepted | AuthorityFollowed | OrderRefused) -> OrderSeen:
     """What became of an order, or of a successor of the authority, as it goes onto the ledger."""
+    digest = hashlib.sha256(envelope).hexdigest()
     match outcome:
         case OrderRefused():
-            reason = outcome.reason
-        case OrderAccepted():
-            reason = "accepted"
+            return OrderSeen(accepted=False, reason=outcome.reason, order_digest=digest)
+        case OrderAccepted(order=order):
+            act: Literal["moratorium", "release"] = "release" if isinstance(order, ReleaseOrder) else "moratorium"
+            return OrderSeen(accepted=True, reason="accepted", order_digest=digest, act=act, order_id=order.order_id)
         case AuthorityFollowed():
-            reason = "authority-followed"
-    return OrderSeen(
-        accepted=not isinstance(outcome, OrderRefused),
-        reason=reason,
-        order_digest=hashlib.sha256(envelope).hexdigest(),
-    )
+            return OrderSeen(accepted=True, reason="authority-followed", order_digest=digest, act="authority")

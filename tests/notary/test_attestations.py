@@ -20,7 +20,6 @@ from turnkey.leads.records import (
     Attestation,
     Boot,
     Captured,
-    Event,
     Heartbeat,
     LedgerEntry,
     SwitchChanged,
@@ -29,6 +28,8 @@ from turnkey.leads.records import (
 from turnkey.notary.heartbeat import Heart
 from turnkey.notary.journal import Journal
 from turnkey.notary.notary import Clocks, Notary
+from turnkey.notary.note import Checkpoint, log_verifier, origin_of, read_checkpoint
+from turnkey.notary.proofs import consistent
 from turnkey_tools.pilot import Pilot
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -41,6 +42,7 @@ BEAT = Heartbeat(
     software="1.0", state="RUNNING", reason="released", epoch=1, channel_a=True, channel_b=True, relay_closed=None,
     policy="in-force", leads_waiting=0, uptime_s=60,
 )  # fmt: skip
+RUNNING = SWITCH.model_copy(update={"previous": "MORATORIUM", "state": "RUNNING", "epoch": 1})
 CAPTURE = Captured(attempt_id="a" * 32, frames=5, purpose="booking")
 
 
@@ -84,6 +86,53 @@ def test_an_attestation_is_the_entry_and_the_tree_that_it_made(journal: Journal)
     assert len(shelf.envelopes) == 3
 
 
+def test_each_attestation_proves_that_the_ledger_only_grew(journal: Journal) -> None:
+    shelf = Shelf()
+    witness = notary(journal, shelf)
+    log = log_verifier("booth-1", KEY.public)
+    for event in (BOOT, RUNNING, CAPTURE, CAPTURE, BEAT, SWITCH):
+        witness.record(event)
+    attestations = [read(envelope) for envelope in shelf.envelopes]
+    before = Checkpoint(origin_of("booth-1"), 0, b"")
+    for attestation in attestations:
+        now = read_checkpoint(attestation.checkpoint, log)
+        proof = [bytes.fromhex(step) for step in attestation.consistency]
+        assert (now.size, now.root.hex()) == (attestation.index + 1, attestation.ledger_root)
+        assert attestation.previous_size == before.size
+        assert not before.size or consistent(before.size, now.size, before.root, now.root, proof)
+        before = now
+    assert [attestation.previous_size for attestation in attestations] == [0, 1, 2, 5]
+
+
+def test_the_last_signed_checkpoint_stays_on_the_ledgers_disk(journal: Journal) -> None:
+    notary(journal, None).record(BOOT)
+    kept = journal.checkpoint()
+    assert kept is not None
+    assert read_checkpoint(kept.note, log_verifier("booth-1", KEY.public)).root == journal.root_at(kept.size)
+
+
+def test_a_beat_counts_what_the_ledger_holds_since_the_boot(journal: Journal) -> None:
+    earlier = notary(journal, None)
+    for event in (BOOT, RUNNING, CAPTURE):
+        earlier.record(event)
+    witness = notary(journal, None)
+    for event in (BOOT, CAPTURE, CAPTURE):
+        witness.record(event)
+    assert witness.beat(BEAT)
+    assert witness.beat(BEAT)
+    beat = LedgerEntry.model_validate_json(journal.entries()[-1]).event
+    assert isinstance(beat, Heartbeat)
+    assert (beat.sequence, beat.captures, beat.searches, beat.leads, beat.models) == (2, 2, 0, 0, BOOT.models)
+
+
+def test_a_beat_that_a_change_of_state_overtook_is_not_kept(journal: Journal) -> None:
+    witness = notary(journal, None)
+    witness.record(RUNNING)
+    witness.record(SWITCH)
+    assert not witness.beat(BEAT)
+    assert journal.last("heartbeat") is None
+
+
 def test_what_was_done_to_a_person_is_not_attested(journal: Journal) -> None:
     shelf = Shelf()
     notary(journal, shelf).record(CAPTURE)
@@ -98,7 +147,7 @@ def test_an_outlet_that_is_full_or_off_takes_nothing_from_the_ledger(journal: Jo
 
 def test_a_beat_that_the_ledger_does_not_take_stops_the_device() -> None:
     class Unwritable:
-        def record(self, event: Event) -> None:
+        def beat(self, statement: Heartbeat) -> bool:
             raise StorageError("disk", "full")
 
     halted: list[str] = []
@@ -113,12 +162,14 @@ def test_the_heart_beats_until_it_is_closed(journal: Journal) -> None:
         beats.release()
         return BEAT
 
-    heart = Heart(notary(journal, None), statement, lambda _reason: None, 0.01)
+    witness = notary(journal, None)
+    witness.record(RUNNING)
+    heart = Heart(witness, statement, lambda _reason: None, 0.01)
     heart.start()
-    assert all(beats.acquire(timeout=5) for _ in range(3))
+    assert all(beats.acquire(timeout=30) for _ in range(3))
     heart.close()
     size = journal.size
-    assert size >= 2
+    assert size >= 3
     assert not beats.acquire(timeout=0.05) or journal.size == size
     heart.close()
 

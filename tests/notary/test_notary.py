@@ -14,15 +14,18 @@ from turnkey.envelope import SigningKey, verify
 from turnkey.interlock.permit import Permit, Stopped
 from turnkey.leads.records import (
     PAYLOAD_TYPE_LEAD,
+    Enrolled,
+    Expunged,
     Lead,
     LeadCandidate,
     LeadSigned,
     LedgerEntry,
     Refused,
 )
-from turnkey.notary.journal import Journal
+from turnkey.notary.journal import Journal, Tally
 from turnkey.notary.ledger import Frontier, leaf_hash
 from turnkey.notary.notary import Clocks, LeadDraft, Notary
+from turnkey.notary.proofs import consistent, included
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 KEY = SigningKey.generate()
@@ -141,6 +144,34 @@ def test_root_and_entries_agree_after_reopening(tmp_path: Path, notary: Notary, 
     root = journal.root()
     journal.close()
     assert Journal(tmp_path / "ledger.db").root() == root == frontier.root()
+
+
+def test_what_is_derived_is_made_anew_for_a_ledger_of_the_first_version(
+    tmp_path: Path, notary: Notary, journal: Journal
+) -> None:
+    for row in range(1, 6):
+        notary.record(Enrolled(attempt_id="a" * 32, partition="cases", row=row), live())
+    notary.record(Expunged(partition="cases", row=2, reason="requested"))
+    frontiers = [Frontier()]
+    for data in journal.entries():
+        frontiers.append(frontiers[-1].append(leaf_hash(data)))
+    journal.close()
+    raw = sqlite3.connect(tmp_path / "ledger.db")
+    for table in ("node", "tally", "derived", "checkpoint"):
+        raw.execute(f"DROP TABLE {table}")
+    raw.execute("PRAGMA user_version=1")
+    raw.commit()
+    raw.close()
+    again = Journal(tmp_path / "ledger.db")
+    assert [again.root_at(size) for size in range(7)] == [frontier.root() for frontier in frontiers]
+    assert [again.frontier_at(size) for size in range(7)] == frontiers
+    assert (again.tally("cases"), again.tally("bookings")) == (Tally(4, 5), Tally(0, 0))
+    leaf = leaf_hash(again.entries()[3])
+    assert included(leaf, 3, 6, again.inclusion(3, 6), again.root())
+    assert consistent(4, 6, again.root_at(4), again.root(), again.consistency(4, 6))
+    for wrong in (again.root_at, again.frontier_at, lambda size: again.consistency(1, size)):
+        with pytest.raises(ValueError, match="6 entries, not 7"):
+            wrong(7)
 
 
 def test_two_notaries_on_one_ledger_do_not_fork_it(tmp_path: Path, notary: Notary, journal: Journal) -> None:

@@ -21,7 +21,6 @@ from pydantic import Field, StringConstraints, TypeAdapter
 from turnkey.leads.fields import MAX_CANDIDATES as MAX_CANDIDATES
 from turnkey.leads.fields import AttemptId as AttemptId
 from turnkey.leads.fields import DeviceId as DeviceId
-from turnkey.leads.fields import InterlockState as InterlockState
 from turnkey.leads.fields import LeadNumber as LeadNumber
 from turnkey.leads.fields import LedgerIndex as LedgerIndex
 from turnkey.leads.fields import NotCapturedReason as NotCapturedReason
@@ -35,6 +34,12 @@ from turnkey.leads.fields import Sha256 as Sha256
 from turnkey.leads.fields import Share as Share
 from turnkey.leads.fields import Step as Step
 from turnkey.leads.fields import Utc as Utc
+from turnkey.leads.standing import Boot as Boot
+from turnkey.leads.standing import Heartbeat as Heartbeat
+from turnkey.leads.standing import OrderSeen as OrderSeen
+from turnkey.leads.standing import SwitchChanged as SwitchChanged
+from turnkey.leads.tampering import TamperFound as TamperFound
+from turnkey.leads.tampering import reference_digest as reference_digest
 from turnkey.leads.upkeep import HealthChecked as HealthChecked
 from turnkey.leads.upkeep import Updated as Updated
 
@@ -105,67 +110,18 @@ class Lead(Record):
     notice: Literal["Investigative lead only. Not an identification and not probable cause."] = LEAD_NOTICE
 
 
-class Boot(Record):
-    """The notary started. `models` maps model names to the SHA-256 of their files."""
-
-    kind: Literal["boot"] = "boot"
-    software: str
-    models: dict[str, Sha256]
-
-
-class SwitchChanged(Record):
-    """The interlock went from one state to another (or looked again and stayed, with a new reason)."""
-
-    kind: Literal["switch"] = "switch"
-    previous: InterlockState
-    state: InterlockState
-    reason: ReasonCode
-    channel_a: bool | None
-    channel_b: bool | None
-    epoch: Annotated[int, Field(ge=0)]
-
-
-class Heartbeat(Record):
-    """The device is there, and this is how it stands. Counts and codes only.
+class Captured(Record):
+    """A picture was taken. Its content is nowhere on the ledger.
 
     Attributes:
-        software: version.
-        state, reason, epoch: of the interlock.
-        channel_a, channel_b, relay_closed: the lines as last read; None where they cannot be.
-        policy: `in-force`, or why there is none.
-        leads_waiting: signed leads that the broker has not taken.
-        uptime_s: since the notary's start, whole seconds.
+        reference_digest: `reference_digest` of the booking or case number.
     """
-
-    kind: Literal["heartbeat"] = "heartbeat"
-    software: str
-    state: InterlockState
-    reason: ReasonCode
-    epoch: Annotated[int, Field(ge=0)]
-    channel_a: bool | None
-    channel_b: bool | None
-    relay_closed: bool | None
-    policy: ReasonCode
-    leads_waiting: Annotated[int, Field(ge=0)]
-    uptime_s: Annotated[int, Field(ge=0)]
-
-
-class OrderSeen(Record):
-    """An order was presented: accepted or refused."""
-
-    kind: Literal["order"] = "order"
-    accepted: bool
-    reason: ReasonCode
-    order_digest: Sha256
-
-
-class Captured(Record):
-    """A picture was taken. Its content is nowhere on the ledger."""
 
     kind: Literal["capture"] = "capture"
     attempt_id: AttemptId
     frames: Annotated[int, Field(ge=1)]
     purpose: Literal["booking", "case"]
+    reference_digest: Sha256 | None = None
 
 
 class Searched(Record):
@@ -185,13 +141,19 @@ class Searched(Record):
 
 
 class LeadSigned(Record):
-    """A lead was signed and handed to the outbox; the digest is of its envelope."""
+    """A lead was signed and handed to the outbox.
+
+    Attributes:
+        envelope_digest: SHA-256 of the envelope.
+        candidates: `reference_digest` of each candidate, best first.
+    """
 
     kind: Literal["lead"] = "lead"
     attempt_id: AttemptId
     lead_id: AttemptId
     sequence: LeadNumber
     envelope_digest: Sha256
+    candidates: tuple[Sha256, ...] = ()
 
 
 class Enrolled(Record):
@@ -258,7 +220,8 @@ Event = Annotated[
     | Updated
     | HealthChecked
     | NotCaptured
-    | Discarded,
+    | Discarded
+    | TamperFound,
     Field(discriminator="kind"),
 ]
 
@@ -292,6 +255,9 @@ class Attestation(Record):
     Attributes:
         event: a boot, a change of state or a heartbeat; no other kind leaves the device.
         ledger_root: RFC 9162 root hash of the tree of `index + 1` entries, hexadecimal.
+        checkpoint: the same tree as a signed note (C2SP tlog-checkpoint): what a witness cosigns.
+        previous_size: size of the tree of the attestation before this one, 0 for the first.
+        consistency: RFC 9162 proof, hexadecimal, that this tree only added to that one.
     """
 
     device_id: DeviceId
@@ -301,10 +267,14 @@ class Attestation(Record):
     monotonic_ns: Annotated[int, Field(ge=0)]
     event: Annotated[Boot | SwitchChanged | Heartbeat, Field(discriminator="kind")]
     ledger_root: Sha256
+    checkpoint: Annotated[str, StringConstraints(max_length=1024)] = ""
+    previous_size: LedgerIndex = 0
+    consistency: Annotated[tuple[Sha256, ...], Field(max_length=128)] = ()
 
     def entry(self) -> LedgerEntry:
         """The entry that must stand at `index` of the device's ledger."""
-        return LedgerEntry(**self.model_dump(exclude={"ledger_root", "event"}), event=self.event)
+        shared = self.model_dump(include={"device_id", "index", "boot_id", "at", "monotonic_ns"})
+        return LedgerEntry(**shared, event=self.event)
 
 
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)

@@ -5,7 +5,8 @@ A device that is silent is UNKNOWN to whoever watches it, never "stopped": only 
 Rules kept here:
 1. The interval is held against the monotonic clock; a beat that comes late does not move the next.
 2. Where it is not known how the device stands (its interlock does not answer) there is no beat.
-3. Where the ledger cannot be written the device stops: `halt` is called, once for each beat that failed.
+3. A beat that a change of state overtook is taken anew, a few times; the next one is a minute away.
+4. Where the ledger cannot be written the device stops: `halt` is called, once for each beat that failed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from collections.abc import Callable
 from turnkey.database import StorageError
 from turnkey.leads.records import Heartbeat
 from turnkey.notary.notary import Notary
+
+TRIES = 5
+AGAIN_S = 0.2
+"""A change of state is on the ledger within milliseconds of being one."""
 
 
 class Heart:
@@ -52,9 +57,10 @@ class Heart:
     def beat(self) -> None:
         """One beat, now."""
         try:
-            statement = self._statement()
-            if statement is not None:
-                self._notary.record(statement)
+            for _ in range(TRIES):
+                statement = self._statement()
+                if statement is None or self._notary.beat(statement) or self._over.wait(AGAIN_S):
+                    return
         except StorageError:
             self._halt("ledger-unwritable")
 

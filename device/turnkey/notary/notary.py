@@ -5,9 +5,11 @@ Rules kept here, in the order in which they are enforced by `Notary.submit`:
 2. Entry, sequence number, signature and envelope are one transaction; the permit is checked last inside it, so that no
    lead is kept whose permit had died.
 3. An envelope goes to the outlet only after that transaction, and again later where the outlet did not confirm.
-4. An entry that says nothing about any person (boot, change of state, heartbeat) is also signed as an attestation and
-   handed to a second outlet, where there is one. That outlet may refuse: the entry is on the ledger anyway.
-5. Where the ledger cannot be written, nothing goes on: the error reaches the booth, which captures no more.
+4. With an entry that says nothing about any person (boot, change of state, heartbeat) the tree is signed as a
+   checkpoint, in the same transaction. It is also published in an attestation where there is an outlet for that; the
+   outlet may refuse: the entry is on the ledger anyway.
+5. A heartbeat that a change of state has overtaken is not put on the ledger: no two entries contradict each other.
+6. Where the ledger cannot be written, nothing goes on: the error reaches the booth, which captures no more.
 """
 
 from __future__ import annotations
@@ -37,8 +39,10 @@ from turnkey.leads.records import (
     Partition,
     SwitchChanged,
     canonical,
+    reference_digest,
 )
-from turnkey.notary.journal import Journal, SignedLead
+from turnkey.notary.journal import Journal, SignedCheckpoint, SignedLead
+from turnkey.notary.note import Checkpoint, origin_of, sign_checkpoint
 
 
 class Outlet(Protocol):
@@ -82,6 +86,15 @@ class Clocks:
     new_id: Callable[[], str]
 
 
+@dataclass(frozen=True)
+class _Attested:
+    """What an entry gives to be published."""
+
+    message_id: str
+    envelope: bytes
+    checkpoint: SignedCheckpoint
+
+
 class Recorder(Protocol):
     """The notary as the booth has it: in the same process, or at the other end of a socket. Errors as `Notary`'s."""
 
@@ -99,7 +112,13 @@ class Recorder(Protocol):
 
 
 class Notary:
-    """Appends events and signs leads for one device. Its methods may be called from any thread."""
+    """Appends events and signs leads for one device. Its methods may be called from any thread.
+
+    Args:
+        outlet: takes signed leads.
+        attestations: takes signed attestations; None: they are not published.
+        publish: told of each signed checkpoint after it is on the ledger, to be remembered somewhere else.
+    """
 
     def __init__(
         self,
@@ -110,6 +129,7 @@ class Notary:
         device_id: str,
         clocks: Clocks,
         attestations: Outlet | None = None,
+        publish: Callable[[SignedCheckpoint], None] | None = None,
     ) -> None:
         self._journal = journal
         self._key = key
@@ -117,7 +137,10 @@ class Notary:
         self._attestations = attestations
         self._device_id = device_id
         self._clocks = clocks
+        self._publish = publish
         self._boot_id = clocks.new_id()
+        self._boot_place = journal.size
+        self._models: dict[str, str] = {}
         self._outlet_lock = threading.Lock()
 
     def record(self, event: Event, permit: Permit | None = None) -> None:
@@ -134,12 +157,51 @@ class Notary:
         """
         with permit.commit() if permit else nullcontext(), self._journal.transaction():
             entry = self._append(event)
-            attestation = self._attestation(entry)
+            attested = self._attest(entry)
             if permit is not None:
                 permit.check()
-        if attestation is not None and self._attestations is not None:
-            with suppress(StorageError):
-                self._attestations(f"attestation-{entry.boot_id}-{entry.index}", attestation)
+        if isinstance(event, Boot):
+            self._boot_place, self._models = entry.index, event.models
+        if attested is not None:
+            self._send(attested)
+
+    def beat(self, statement: Heartbeat) -> bool:
+        """Append a heartbeat, completed by what the ledger itself knows; on disk when this returns.
+
+        Args:
+            statement: how the device stood a moment ago.
+
+        Returns:
+            False where a change of state came in between: nothing was kept, ask again how it stands.
+
+        Raises:
+            StorageError: the ledger cannot be written.
+        """
+        with self._journal.transaction():
+            if not self._stands(statement):
+                return False
+            since = self._boot_place
+            completed = statement.model_copy(
+                update={
+                    "sequence": self._journal.count("heartbeat", since) + 1,
+                    "captures": self._journal.count("capture", since),
+                    "searches": self._journal.count("search", since),
+                    "leads": self._journal.count("lead", since),
+                    "models": self._models,
+                }
+            )
+            attested = self._attest(self._append(completed))
+        if attested is not None:
+            self._send(attested)
+        return True
+
+    def _stands(self, statement: Heartbeat) -> bool:
+        """Whether the ledger's last change of state is what a statement says; a booting device runs nothing anyway."""
+        newest = self._journal.last("switch")
+        if newest is None or statement.state == "BOOTING":
+            return statement.state == "BOOTING"
+        event = LedgerEntry.model_validate_json(newest).event
+        return isinstance(event, SwitchChanged) and (event.state, event.epoch) == (statement.state, statement.epoch)
 
     def submit(self, draft: LeadDraft, permit: Permit) -> Lead:
         """Sign a lead, put it on the ledger and hand it to the outlet.
@@ -176,6 +238,7 @@ class Notary:
                     lead_id=lead.lead_id,
                     sequence=lead.sequence,
                     envelope_digest=hashlib.sha256(envelope).hexdigest(),
+                    candidates=tuple(reference_digest(lead.attempt_id, one.reference) for one in lead.candidates),
                 )
             )
             self._journal.keep(SignedLead(lead.sequence, lead.lead_id, envelope))
@@ -195,9 +258,15 @@ class Notary:
                 self._outlet(lead.lead_id, lead.envelope)
                 self._journal.handed_over(lead.sequence)
 
-    def _attestation(self, entry: LedgerEntry) -> bytes | None:
-        if self._attestations is None or not isinstance(entry.event, Boot | SwitchChanged | Heartbeat):
+    def _attest(self, entry: LedgerEntry) -> _Attested | None:
+        """Sign the tree that an entry made, where its kind may leave the device; inside the entry's transaction."""
+        if not isinstance(entry.event, Boot | SwitchChanged | Heartbeat):
             return None
+        before, size, root = self._journal.checkpoint(), entry.index + 1, self._journal.root()
+        note = sign_checkpoint(Checkpoint(origin_of(self._device_id), size, root), self._key)
+        checkpoint = SignedCheckpoint(size, note)
+        self._journal.keep_checkpoint(checkpoint)
+        previous = before.size if before is not None else 0
         attestation = Attestation(
             device_id=entry.device_id,
             index=entry.index,
@@ -205,9 +274,20 @@ class Notary:
             at=entry.at,
             monotonic_ns=entry.monotonic_ns,
             event=entry.event,
-            ledger_root=self._journal.root().hex(),
+            ledger_root=root.hex(),
+            checkpoint=note,
+            previous_size=previous,
+            consistency=tuple(step.hex() for step in self._journal.consistency(previous, size)),
         )
-        return sign(PAYLOAD_TYPE_ATTESTATION, canonical(attestation), self._key)
+        message_id = f"attestation-{entry.boot_id}-{entry.index}"
+        return _Attested(message_id, sign(PAYLOAD_TYPE_ATTESTATION, canonical(attestation), self._key), checkpoint)
+
+    def _send(self, attested: _Attested) -> None:
+        if self._attestations is not None:
+            with suppress(StorageError):
+                self._attestations(attested.message_id, attested.envelope)
+        if self._publish is not None:
+            self._publish(attested.checkpoint)
 
     def _append(self, event: Event) -> LedgerEntry:
         entry = LedgerEntry(

@@ -19,6 +19,7 @@ def switch_changed(transition: Transition) -> SwitchChanged:
         channel_a=reading.channel_a if reading else None,
         channel_b=reading.channel_b if reading else None,
         epoch=transition.epoch,
+        order_id=transition.order_id,
     )
 
 
