@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from booking_room import MODELS, RunningDevice
+from patience import SLOW_LEASE_MS
 
 from turnkey.capture.camera import Camera
 from turnkey.device import Device
@@ -18,8 +19,9 @@ from turnkey_tools.pilot import Pilot, provision_pilot
 
 @pytest.fixture
 def pilot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pilot:
-    """A provisioned pilot whose key is debounced in a tenth of a second, and which publishes leads only."""
+    """A provisioned pilot: a key debounced in a tenth of a second, a lease of seconds, and leads only published."""
     monkeypatch.setenv("TURNKEY_INTERLOCK__CLOSING_STABLE_MS", "100")
+    monkeypatch.setenv("TURNKEY_INTERLOCK__LEASE_VALIDITY_MS", str(SLOW_LEASE_MS))
     monkeypatch.setenv("TURNKEY_ATTESTATION__PUBLISH", "false")  # so that what waits in an outbox is leads only
     return provision_pilot(tmp_path / "pilot", MODELS)
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-
 from booking_room import RunningDevice, lay
+from patience import PATIENCE_S, wait_for
 
 from turnkey.booth import Recorded
 from turnkey.uplink.delivery import State
@@ -40,21 +39,18 @@ def test_leads_signed_while_the_broker_is_down_arrive_after_it_returns_each_once
                 return outcome.leads[0].lead_id
 
             sent = [book(1)]
-            first = desk.next(10)
+            first = desk.next(PATIENCE_S)
             assert isinstance(first, Accepted)
             broker.stop()
             sent += [book(2), book(3)]
             assert device.outbox.depth() >= 2
-            deadline_s = time.monotonic() + 10
-            while device.uplink.status.state is State.CONNECTED and time.monotonic() < deadline_s:
-                time.sleep(0.05)
-            assert device.uplink.status.state is not State.CONNECTED
+            wait_for(lambda: device.uplink.status.state is not State.CONNECTED)
             assert device.uplink.status.reason
             sent.append(book(4))
             broker.start()
             sent.append(book(5))
             received = [first.lead]
-            while len(received) < len(sent) and (verdict := desk.next(30)) is not None:
+            while len(received) < len(sent) and (verdict := desk.next(PATIENCE_S)) is not None:
                 if isinstance(verdict, Accepted):
                     received.append(verdict.lead)
             assert [lead.lead_id for lead in received] == sent

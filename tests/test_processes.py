@@ -13,11 +13,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from booking_room import lay
+from patience import PATIENCE_S, wait_for
 from typer.testing import CliRunner, Result
 
 from turnkey.cli import app
@@ -50,13 +51,6 @@ CASE = "ardern/ardern-2018.jpg"
 MATE = "ardern/ardern-2022.jpg"
 ROUNDS = int(os.environ.get("TURNKEY_STOP_ROUNDS", "4"))
 Work = Captured | Searched | LeadSigned | Enrolled
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.005)
 
 
 class Appliance:
@@ -97,7 +91,7 @@ interlock_user = "{user}"
             "TURNKEY_ATTESTATION__HEARTBEAT_S": "2",
         }
         self.processes[name] = subprocess.Popen(command, env=os.environ | own)
-        wait_for((self.sockets / name).is_socket, 60)
+        wait_for((self.sockets / name).is_socket)
 
     def start_all(self) -> None:
         for name in ("notary", "interlock", "booth"):
@@ -127,12 +121,14 @@ interlock_user = "{user}"
 
     def asked(self, request: Request) -> Answer:
         """Ask the interlock, again where this user has all its connections: here every process is the same user."""
-        for _ in range(20):
+
+        def answer() -> Answer | None:
             try:
                 return ask(self.sockets / "interlock", request)
             except DaemonError:
-                time.sleep(0.05)
-        raise AssertionError("the interlock does not answer")
+                return None
+
+        return wait_for(answer)
 
     def release(self) -> None:
         self.switch.close_key()
@@ -232,8 +228,8 @@ def test_a_mated_booking_across_processes_and_a_key_that_opens_in_the_middle(app
         time.sleep(0.05 * (number % 6))
         appliance.switch.open_key()
         wait_for(lambda: (now := appliance.status()) is not None and now.state == "MORATORIUM")
-        wait_for(lambda: not appliance.gallery_is_open(), 2)
-        booking.join(20)
+        wait_for(lambda: not appliance.gallery_is_open())
+        booking.join(PATIENCE_S)
         assert not booking.is_alive()
         discarded += answers[0].exit_code == 1
         refused = booked(appliance, "B-99")
@@ -256,8 +252,8 @@ def test_a_killed_process_stops_everything(appliance: Appliance, victim: str) ->
     assert booked(appliance, "B-1").exit_code == 0
     assert appliance.gallery_is_open()
     appliance.processes[victim].kill()
-    appliance.processes[victim].wait(10)
-    wait_for(lambda: not appliance.gallery_is_open(), 2)
+    appliance.processes[victim].wait(PATIENCE_S)
+    wait_for(lambda: not appliance.gallery_is_open())
     nothing_goes_on(appliance)
 
 
@@ -268,7 +264,7 @@ def test_a_hung_interlock_stops_everything_and_the_notary_falls_silent(appliance
     assert isinstance(beat, Heartbeat)
     assert (beat.state, beat.policy, beat.leads_waiting) == ("RUNNING", "in-force", 1)
     appliance.processes["interlock"].send_signal(signal.SIGSTOP)
-    wait_for(lambda: not appliance.gallery_is_open(), 2)
+    wait_for(lambda: not appliance.gallery_is_open())
     nothing_goes_on(appliance)
     time.sleep(0.5)
     beats = sum(isinstance(event, Heartbeat) for event in appliance.ledger())

@@ -1,4 +1,4 @@
-"""The interlock's daemon as a process of its own, for the tests: `daemon_process.py FOLDER`.
+"""The interlock's daemon as a process of its own, for the tests: `daemon_process.py FOLDER LEASE_MS`.
 
 Everything is real but the wires: FOLDER/switch.json is a simulated switch that the test turns.
 """
@@ -23,7 +23,8 @@ from turnkey.settings import InterlockSettings, SocketSettings
 
 
 def main(folder: Path) -> None:
-    settings = InterlockSettings(socket=SocketSettings(path=folder / "socket", markers=folder))
+    sockets = SocketSettings(path=folder / "socket", markers=folder)
+    settings = InterlockSettings(socket=sockets, lease_validity_ms=int(sys.argv[2]))
     ledger = (folder / "ledger").open("a", buffering=1)
 
     def witness(transition: Transition) -> None:

@@ -6,6 +6,7 @@ import os
 import time
 from datetime import UTC, datetime
 
+from patience import wait_for
 from typer.testing import CliRunner
 
 from turnkey.cli import app
@@ -62,7 +63,6 @@ def test_orders_go_to_the_interlocks_own_process_where_there_is_one(pilot):
     settings = pilot.settings()
     settings.state.mkdir(exist_ok=True)
     switch = SimulatedSwitch()
-    switch.close_key()
     interlock = Interlock(
         switch,
         Latch(settings.state / "latch"),
@@ -81,7 +81,8 @@ def test_orders_go_to_the_interlocks_own_process_where_there_is_one(pilot):
         early = turnkey(pilot, "order", "apply", str(order))
         assert early.exit_code == 1
         assert "key-open" in early.stderr
-        time.sleep(1.5)
+        switch.close_key()
+        wait_for(lambda: interlock.status().key_closed)
         applied = turnkey(pilot, "order", "apply", str(order))
         assert applied.exit_code == 0, applied.stderr
         assert "RUNNING" in applied.stdout

@@ -7,6 +7,7 @@ import time
 from datetime import timedelta
 
 import pytest
+from patience import PATIENCE_S, wait_for
 
 from turnkey.interlock.latch import Latch
 from turnkey.interlock.machine import State
@@ -221,7 +222,7 @@ def test_a_watch_that_fails_stops_and_renews_no_lease_again(bench, monkeypatch):
     monkeypatch.setattr(bench.switch, "read", broken)
     monkeypatch.setattr(threading, "excepthook", [].append)
     bench.interlock.start()
-    bench.interlock._thread.join(timeout=5)
+    bench.interlock._thread.join(timeout=PATIENCE_S)
     assert bench.interlock.state is State.FAULT
     assert bench.interlock.status().reason == "interlock-failed"
 
@@ -233,23 +234,20 @@ def test_an_opening_while_the_latch_is_being_written_kills_the_permit_without_wa
 
     def store(latch, record):
         writing.set()
-        assert may_end.wait(5)
+        assert may_end.wait(PATIENCE_S)
         slow(latch, record)
 
     monkeypatch.setattr(Latch, "store", store)
     running.clock.utc += timedelta(hours=2)
     ticking = threading.Thread(target=running.interlock.tick)
     ticking.start()
-    assert writing.wait(5)
+    assert writing.wait(PATIENCE_S)
     opening = threading.Thread(target=running.switch.open_key)
     opening.start()
-    deadline = time.monotonic() + 2
-    while permit.refusal() is None and time.monotonic() < deadline:
-        time.sleep(0.001)
-    assert permit.refusal() == "key-opened"
+    assert wait_for(permit.refusal) == "key-opened"
     may_end.set()
-    ticking.join(5)
-    opening.join(5)
+    ticking.join(PATIENCE_S)
+    opening.join(PATIENCE_S)
     assert running.interlock.state is State.MORATORIUM
 
 
@@ -272,9 +270,9 @@ def test_a_stop_is_witnessed_only_after_the_commit_that_was_under_way(running):
 
     booking = threading.Thread(target=book)
     booking.start()
-    assert inside.wait(5)
+    assert inside.wait(PATIENCE_S)
     running.switch.open_key()
-    booking.join(5)
+    booking.join(PATIENCE_S)
     assert order == ["commit", "stop on the ledger"]
     with pytest.raises(Stopped), permit.commit():
         order.append("a commit after the stop")
@@ -292,13 +290,13 @@ def test_a_commit_that_hangs_does_not_hold_up_the_stop(running):
 
     booking = threading.Thread(target=book)
     booking.start()
-    assert inside.wait(5)
+    assert inside.wait(PATIENCE_S)
     began = time.monotonic()
     running.switch.open_key()
     assert running.interlock.state is State.MORATORIUM
     assert time.monotonic() - began < 2
     may_end.set()
-    booking.join(5)
+    booking.join(PATIENCE_S)
 
 
 def test_closing_the_process_revokes_and_does_not_latch(running):

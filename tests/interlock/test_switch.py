@@ -17,6 +17,7 @@ from pathlib import Path
 import gpiod
 import pytest
 from gpiod.line import Bias, Direction, Value
+from patience import wait_for
 
 from turnkey.interlock.gpio import GpioSwitch
 from turnkey.interlock.interlock import Interlock
@@ -207,13 +208,6 @@ def rig(request, tmp_path):
     }[request.param]()
     yield made
     made.switch.close()
-
-
-def wait_for(condition) -> None:
-    deadline = time.monotonic() + 3
-    while not condition():
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.002)
 
 
 def test_a_switch_that_nobody_touched_is_open(rig):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from patience import PATIENCE_S
 
 from turnkey.database import StorageError, StorageFull
 from turnkey.device import Device
@@ -166,7 +167,7 @@ def test_the_heart_beats_until_it_is_closed(journal: Journal) -> None:
     witness.record(RUNNING)
     heart = Heart(witness, statement, lambda _reason: None, 0.01)
     heart.start()
-    assert all(beats.acquire(timeout=30) for _ in range(3))
+    assert all(beats.acquire(timeout=PATIENCE_S) for _ in range(3))
     heart.close()
     size = journal.size
     assert size >= 3

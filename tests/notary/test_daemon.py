@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from patience import wait_for
 
 from turnkey.database import StorageError
 from turnkey.envelope import SigningKey
@@ -287,14 +288,9 @@ def test_a_ledger_that_cannot_be_written_ends_the_notary_and_reaches_the_booth(s
 
 def test_presence_ends_with_the_notary(site: Open) -> None:
     here = site()
-    deadline = time.monotonic() + 5
-    while not here.booth.present:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: here.booth.present)
     here.daemon.close()
-    while here.booth.present:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: not here.booth.present)
     with pytest.raises(NotaryGone):
         here.booth.record(captured(), permit())
 

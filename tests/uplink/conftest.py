@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S, wait_for
 
 from turnkey.envelope import SigningKey, sign
 from turnkey.leads.records import PAYLOAD_TYPE_LEAD, Lead, canonical
-from turnkey.uplink.delivery import Backoff, Status
+from turnkey.uplink.delivery import Backoff, State, Status
 from turnkey.uplink.mqtt import Uplink, UplinkSettings
 from turnkey.uplink.outbox import Outbox
 from turnkey_tools.broker import Broker, Kind, mosquitto_path
@@ -61,8 +62,8 @@ class Station:
             key_file=mqtt.key,
             settle_s=0.0,
             poll_s=0.02,
-            ack_timeout_s=3.0,
-            connect_timeout_s=3.0,
+            ack_timeout_s=30.0,
+            connect_timeout_s=30.0,
             backoff=Backoff(first_s=0.05, most_s=0.3),
         )
 
@@ -93,7 +94,7 @@ def running(uplink: Uplink) -> Iterator[threading.Event]:
         yield stop
     finally:
         stop.set()
-        thread.join(10.0)
+        thread.join(PATIENCE_S)
         assert not thread.is_alive()
 
 
@@ -121,13 +122,14 @@ def station(tmp_path: Path) -> Iterator[Station]:
 
 @pytest.fixture
 def reaches(station: Station) -> Callable[[UplinkSettings], Status]:
-    """The status in which an uplink with such settings stays after a second of trying."""
+    """The status that an uplink with such settings comes to."""
 
     def run(settings: UplinkSettings) -> Status:
         with Outbox(station.folder / "probe.db") as outbox:
             outbox.put(f"turnkey/v1/{settings.device_id}/lead", b"anything", "one")
             uplink = Uplink(outbox, replace(settings, backoff=Backoff(first_s=5.0, most_s=5.0)))
-            assert not uplink.flush(0.8)
-            return uplink.status
+            with running(uplink):
+                wait_for(lambda: uplink.status.state in (State.REFUSED, State.HELD) or uplink.status.failures)
+                return uplink.status
 
     return run

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
+from patience import PATIENCE_S
 from typer.testing import CliRunner
 
 from turnkey.envelope import SigningKey
@@ -81,7 +82,7 @@ def city(tmp_path: Path) -> Iterator[City]:
         yield City(central, site, stations, tmp_path)
 
 
-def received(desk: Subscription, count: int, timeout_s: float = 20.0) -> dict[str, list[int]]:
+def received(desk: Subscription, count: int, timeout_s: float = PATIENCE_S) -> dict[str, list[int]]:
     """Sequences per device in the order of acceptance, until `count` leads are there."""
     arrived: dict[str, list[int]] = {}
     until_s = time.monotonic() + timeout_s
@@ -112,7 +113,7 @@ def test_what_a_station_took_during_an_outage_of_the_centre_and_its_own_restart_
     first.broker.restart()
     city.central.start()
     with city.desk() as desk:
-        assert received(desk, 5, 40.0) == {"booking-1": [4, 5, 6, 7, 8]}
+        assert received(desk, 5) == {"booking-1": [4, 5, 6, 7, 8]}
 
 
 def test_nothing_comes_back_over_the_bridge(city: City) -> None:

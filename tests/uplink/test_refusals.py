@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import struct
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from patience import wait_for
 
 from turnkey.uplink.connection import UplinkSettings
-from turnkey.uplink.delivery import Backoff, State
+from turnkey.uplink.delivery import Backoff, State, Status
 from turnkey.uplink.mqtt import Uplink
 from turnkey.uplink.outbox import Outbox
 from turnkey_tools.provision import Site, provision_site
 
-from .conftest import DEVICE, LEAD_TOPIC
+from .conftest import DEVICE, LEAD_TOPIC, running
 from .scripted_broker import CONNECT, DISCONNECT, PUBLISH, Packet, Script, ScriptedBroker
 
 ATTESTATION_TOPIC = f"turnkey/v1/{DEVICE}/attestation"
@@ -27,23 +30,43 @@ def site(tmp_path: Path) -> Site:
     return provision_site(tmp_path / "site", [DEVICE])
 
 
-def settings(site: Site, broker: ScriptedBroker) -> UplinkSettings:
+Until = Callable[[Uplink, Outbox], object]
+
+
+def settings(site: Site, broker: ScriptedBroker, **changed: float) -> UplinkSettings:
     mqtt = site.device(DEVICE).mqtt
-    return UplinkSettings(
+    patient = UplinkSettings(
         broker.host, broker.port, DEVICE, mqtt.ca, mqtt.certificate, mqtt.key,
-        connect_timeout_s=0.4, ack_timeout_s=0.4, settle_s=0.0, poll_s=0.01, backoff=Backoff(0.02, 0.1),
+        connect_timeout_s=30.0, ack_timeout_s=30.0, settle_s=0.0, poll_s=0.01, backoff=Backoff(0.02, 0.1),
     )  # fmt: skip
+    return replace(patient, **changed)
 
 
-def send(site: Site, script: Script, leads: int = 1, timeout_s: float = 0.6, size: int = 100) -> tuple[Uplink, Outbox]:
-    """Flush some rows through the script; the uplink and the outbox afterwards."""
+def send(
+    site: Site, script: Script, until: Until, leads: int = 1, size: int = 100, **changed: float
+) -> tuple[Status, Outbox]:
+    """Send some rows through the script until something has come about; the status then, and the outbox."""
     outbox = Outbox(site.root / "outbox.db")
     for number in range(leads):
         outbox.put(LEAD_TOPIC, f"{number}:".encode() + b"x" * size, f"lead-{number}")
     with ScriptedBroker(site, script) as broker:
-        uplink = Uplink(outbox, settings(site, broker))
-        uplink.flush(timeout_s)
-    return uplink, outbox
+        uplink = Uplink(outbox, settings(site, broker, **changed))
+        with running(uplink):
+            wait_for(lambda: until(uplink, outbox))
+            status = uplink.status
+    return status, outbox
+
+
+def refused(uplink: Uplink, _outbox: Outbox) -> bool:
+    return uplink.status.state is State.REFUSED
+
+
+def held(uplink: Uplink, _outbox: Outbox) -> bool:
+    return uplink.status.state is State.HELD
+
+
+def empty(_uplink: Uplink, outbox: Outbox) -> bool:
+    return outbox.depth() == 0
 
 
 @pytest.mark.parametrize(
@@ -58,9 +81,9 @@ def send(site: Site, script: Script, leads: int = 1, timeout_s: float = 0.6, siz
     ],
 )
 def test_refused_connect_is_named_never_connected_and_loses_nothing(site: Site, code: int, reason: str) -> None:
-    uplink, outbox = send(site, Script(connack=code))
-    assert (uplink.status.state, uplink.status.reason) == (State.REFUSED, reason)
-    assert not uplink.status.connected
+    status, outbox = send(site, Script(connack=code), refused)
+    assert status.reason == reason
+    assert not status.connected
     assert outbox.depth() == 1
 
 
@@ -75,83 +98,80 @@ def test_refused_connect_is_named_never_connected_and_loses_nothing(site: Site, 
     ],
 )
 def test_refused_publication_is_named_and_kept(site: Site, code: int, reason: str) -> None:
-    uplink, outbox = send(site, Script(puback=lambda _n: code), leads=3)
-    assert (uplink.status.state, uplink.status.reason) == (State.HELD, reason)
+    status, outbox = send(site, Script(puback=lambda _n: code), held, leads=3)
+    assert status.reason == reason
     assert outbox.depth() == 3
 
 
 def test_publication_refused_for_a_while_is_taken_later_in_order(site: Site) -> None:
     script = Script(puback=lambda n: 0x97 if n < 4 else 0)
-    _, outbox = send(site, script, leads=4, timeout_s=5.0)
-    assert outbox.depth() == 0
+    send(site, script, empty, leads=4)
     taken = [packet.body.split(b":x")[0][-1:] for packet in script.publishes()[-4:]]
     assert taken == [b"0", b"1", b"2", b"3"]
 
 
 @pytest.mark.parametrize(("code", "reason"), [(0x8E, "session-taken-over"), (0x8B, "broker-shutting-down")])
 def test_disconnect_by_the_broker_is_named(site: Site, code: int, reason: str) -> None:
-    uplink, outbox = send(site, Script(puback=lambda _n: None, disconnect_after=code))
-    assert (uplink.status.state, uplink.status.reason) == (State.REFUSED, reason)
+    status, outbox = send(site, Script(puback=lambda _n: None, disconnect_after=code), refused)
+    assert status.reason == reason
     assert outbox.depth() == 1
 
 
 def test_broker_that_never_answers_the_connect_is_given_up(site: Site) -> None:
-    uplink, _ = send(site, Script(connack=None), timeout_s=1.0)
-    assert (uplink.status.state, uplink.status.reason) == (State.OFFLINE, "connack-timeout")
+    status, _ = send(site, Script(connack=None), lambda uplink, _: uplink.status.failures, connect_timeout_s=0.4)
+    assert (status.state, status.reason) == (State.OFFLINE, "connack-timeout")
 
 
 def test_uplink_that_is_still_waiting_says_that_it_is_connecting(site: Site) -> None:
-    uplink, _ = send(site, Script(connack=None), timeout_s=0.2)
-    assert (uplink.status.state, uplink.status.reason) == (State.OFFLINE, "connecting")
+    script = Script(connack=None)
+    status, _ = send(site, script, lambda *_: script.received)
+    assert (status.state, status.reason) == (State.OFFLINE, "connecting")
 
 
 def test_broker_that_never_acknowledges_is_given_up_and_the_row_goes_again(site: Site) -> None:
     script = Script(puback=lambda n: None if n == 0 else 0)
-    _, outbox = send(site, script, timeout_s=3.0)
-    assert len(script.publishes()) == 2
-    assert outbox.depth() == 0
+    send(site, script, empty, ack_timeout_s=0.4)
+    first, second = (packet.body for packet in script.publishes()[:2])
+    assert first.split(b":")[1] == second.split(b":")[1]
 
 
 def test_repeated_pubacks_remove_nothing_else(site: Site) -> None:
     script = Script(puback=lambda n: 0 if n < 3 else None, echo=3)
-    _, outbox = send(site, script, leads=5)
+    _, outbox = send(site, script, lambda _, outbox: outbox.depth() == 2, leads=5)
     assert [message.message_id for message in outbox.head(9)] == ["lead-3", "lead-4"]
 
 
 def test_receive_maximum_of_the_broker_is_kept(site: Site) -> None:
     script = Script(properties=b"\x21\x00\x02", puback=lambda _n: None)
-    send(site, script, leads=9, timeout_s=0.3)
+    send(site, script, lambda *_: len(script.publishes()) == 2 and not time.sleep(0.3), leads=9)
     assert len(script.publishes()) == 2
 
 
 def test_row_larger_than_the_brokers_packet_limit_is_held_unsent(site: Site) -> None:
     script = Script(properties=b"\x27" + struct.pack("!I", 4096))
-    uplink, outbox = send(site, script, size=5000)
-    assert (uplink.status.state, uplink.status.reason) == (State.HELD, "packet-too-large")
+    status, outbox = send(site, script, held, size=5000)
+    assert status.reason == "packet-too-large"
     assert (script.publishes(), outbox.depth()) == ([], 1)
 
 
-def test_failures_wait_longer_each_time(site: Site) -> None:
-    script = Script(connack=0x97)
+def waits(site: Site, script: Script) -> float:
+    """Seconds until four attempts have failed, with waits of 0.1, 0.2 and 0.4 s between them."""
     outbox = Outbox(site.root / "outbox.db")
     outbox.put(LEAD_TOPIC, b"x")
     with ScriptedBroker(site, script) as broker:
         patient = replace(settings(site, broker), backoff=Backoff(first_s=0.2, most_s=60.0))
-        uplink = Uplink(outbox, patient, chance=lambda: 0.0)
-        uplink.flush(1.2)
-    # After 0.1, 0.2, 0.4 and 0.8 s: the first four attempts at 0, 0.1, 0.3 and 0.7 s, the fifth not before 1.5 s.
-    assert len([packet for packet in script.received if packet.kind == CONNECT]) <= 4
-    assert uplink.status.failures >= 3
+        uplink, began_s = Uplink(outbox, patient, chance=lambda: 0.0), time.monotonic()
+        with running(uplink):
+            wait_for(lambda: uplink.status.failures >= 4)
+            return time.monotonic() - began_s
+
+
+def test_failures_wait_longer_each_time(site: Site) -> None:
+    assert waits(site, Script(connack=0x97)) >= 0.1 + 0.2 + 0.4
 
 
 def test_broker_that_accepts_and_drops_is_not_hammered(site: Site) -> None:
-    script = Script(puback=lambda _n: None, disconnect_after=0x97)
-    outbox = Outbox(site.root / "outbox.db")
-    outbox.put(LEAD_TOPIC, b"x")
-    with ScriptedBroker(site, script) as broker:
-        patient = replace(settings(site, broker), backoff=Backoff(first_s=0.2, most_s=60.0))
-        Uplink(outbox, patient, chance=lambda: 0.0).flush(1.2)
-    assert 2 <= len([packet for packet in script.received if packet.kind == CONNECT]) <= 4
+    assert waits(site, Script(puback=lambda _n: None, disconnect_after=0x97)) >= 0.1 + 0.2 + 0.4
 
 
 def _properties(packet: Packet) -> dict[str, object]:
