@@ -104,7 +104,7 @@ def run_notary(settings: Settings, stop: threading.Event) -> None:
             waiting = leads_waiting(settings, journal, outbox)
             return heartbeat(status, policy, waiting, clocks.monotonic_ns() - began_ns)
 
-        gate = LeaseClient(sockets.path).start()
+        gate = LeaseClient(sockets.path, silence_s=settings.interlock.lease_validity_ms / 1e3).start()
         parts.callback(gate.close)
         listener = passed_socket() or listen(sockets.notary)
         daemon = NotaryDaemon(notary, journal, gate, listener, rights=rights_of(sockets), failed=end.fail)
@@ -175,7 +175,7 @@ def run_booth(settings: Settings, stop: threading.Event) -> None:
         parts.callback(camera.close)
         notary = NotaryClient(sockets.notary).start()
         parts.callback(notary.close)
-        lease = LeaseClient(sockets.path).start()
+        lease = LeaseClient(sockets.path, silence_s=settings.interlock.lease_validity_ms / 1e3).start()
         parts.callback(lease.close)
         gate = _NotaryAndLease(lease, notary)
 

@@ -86,7 +86,7 @@ class Site:
 
     def permit(self) -> Permit:
         if self.client is None:
-            self.client = LeaseClient(self.socket).start()
+            self.client = LeaseClient(self.socket, silence_s=SLOW_LEASE_MS / 1e3).start()
 
         def had() -> Permit | None:
             try:
@@ -225,7 +225,7 @@ def test_a_user_who_is_not_named_is_turned_away(served, running):
     served(rights={os.getuid() + 1: frozenset({"lease", "status"})})
     with pytest.raises(DaemonError):
         ask(running.folder / "socket", Request(ask="status"))
-    client = LeaseClient(running.folder / "socket").start()
+    client = LeaseClient(running.folder / "socket", silence_s=SLOW_LEASE_MS / 1e3).start()
     time.sleep(1.5)
     with pytest.raises(Stopped):
         client.permit()
@@ -237,14 +237,14 @@ def test_a_user_without_the_right_to_apply_is_turned_away_and_one_without_the_ke
     order = base64.b64encode(running.moratorium_order()).decode()
     with pytest.raises(DaemonError, match=r"turned this user away|does not answer"):
         ask(running.folder / "socket", Request(ask="apply", document=order))
-    client = LeaseClient(running.folder / "socket").start()
+    client = LeaseClient(running.folder / "socket", silence_s=SLOW_LEASE_MS / 1e3).start()
     assert bytes(first_permit(client).gallery_key()) == b""
     client.close()
 
 
 def test_the_stop_is_on_the_ledger_after_the_clients_commit(served, running):
     served()
-    client = LeaseClient(running.folder / "socket").start()
+    client = LeaseClient(running.folder / "socket", silence_s=SLOW_LEASE_MS / 1e3).start()
     permit = first_permit(client)
     inside, committed_ns = threading.Event(), []
 

@@ -24,7 +24,7 @@ from turnkey.interlock.wire import KEY_BYTES, MAX_PACKET, Answer, Request, WireE
 
 RETRY_S = 0.1
 SILENCE_S = 1.0
-"""The daemon speaks each 200 ms; after a second of silence the connection is given up."""
+"""The daemon speaks each 200 ms; after so long a silence it is given up. No longer than a lease is valid."""
 
 
 class LeaseClient:
@@ -33,13 +33,20 @@ class LeaseClient:
     Args:
         path: the daemon's socket.
         drain_s: how long a stop waits for a commit under way before it is acknowledged.
+        silence_s: after so many seconds without a word of the daemon's it is taken for gone.
         monotonic_ns: CLOCK_MONOTONIC.
     """
 
     def __init__(
-        self, path: Path, *, drain_s: float = 0.25, monotonic_ns: Callable[[], int] = time.monotonic_ns
+        self,
+        path: Path,
+        *,
+        drain_s: float = 0.25,
+        silence_s: float = SILENCE_S,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._path = path
+        self._silence_s = silence_s
         self._drain_s = drain_s
         self._monotonic_ns = monotonic_ns
         self._lock = threading.Lock()
@@ -76,7 +83,7 @@ class LeaseClient:
         while not self._closing.is_set():
             try:
                 with connect(self._path) as connection:
-                    connection.settimeout(SILENCE_S)
+                    connection.settimeout(self._silence_s)
                     connection.send(b"R" + Request(ask="lease").model_dump_json().encode())
                     self._listen(connection)
             except (OSError, WireError):
