@@ -9,7 +9,8 @@ import pytest
 from gallery.galleries import NOW, units
 from numpy.typing import NDArray
 
-from turnkey.gallery import search
+from turnkey.gallery import scan, search
+from turnkey.gallery.kernel import _proved, packed_kernel
 from turnkey.gallery.rows import Compared, Row
 from turnkey.gallery.scan import BLOCK_ROWS, ScanMatrix
 from turnkey.gallery.search import best_candidates
@@ -131,3 +132,46 @@ def test_a_removed_row_is_overwritten_and_never_listed() -> None:
 def test_only_what_a_graph_lacks_is_scanned_when_asked() -> None:
     matrix = matrix_of(units(100, 15))
     assert sorted(matrix.shortlist(units(1, 16)[0].astype(np.float64), 100, newer_than=90).rows) == list(range(91, 101))
+
+
+def test_a_full_block_scans_alike_packed_and_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The packed kernel and the one that does without give the same scores for the same rows, removed ones and all."""
+    templates = units(BLOCK_ROWS + 500, 17)
+    probe = units(1, 18)[0].astype(np.float64)
+    lists = []
+    for kernel in (packed_kernel(), None):
+        monkeypatch.setattr(scan, "packed_kernel", lambda kernel=kernel: kernel)
+        matrix = matrix_of(templates)
+        assert matrix.blocks[0].templates.strides[0] == (kernel.apart if kernel else 128)
+        matrix.remove(100)
+        assert not matrix.blocks[0].templates[99].any()
+        assert (
+            matrix.blocks[0].memory.find(np.rint(templates[99] / np.float32(0.5 / 127)).astype(np.int8).tobytes()) < 0
+        )
+        lists.append(matrix.shortlist(probe, 1000))
+        with matrix.blocks[0].plain() as plain:
+            assert bytes(plain[: 128 * 5]) == np.ascontiguousarray(matrix.blocks[0].templates[:5]).tobytes()
+        matrix.wipe()
+    assert np.array_equal(lists[0].rows, lists[1].rows)
+    assert np.array_equal(lists[0].scores, lists[1].scores)
+
+
+def test_this_machine_has_the_packed_kernel_or_does_without() -> None:
+    """What is used was proved; a library that multiplies wrongly, or packs in an order of its own, is not used."""
+    kernel = packed_kernel()
+    if kernel is not None:
+        assert kernel.apart >= 128
+    assert _proved(Unlike()) is None
+
+
+class Unlike:
+    """A library that packs nothing."""
+
+    def nk_dots_packed_size_i8(self, rows: int, dimensions: int) -> int:
+        return rows * dimensions
+
+    def nk_dots_pack_i8(self, *_: int) -> None:
+        return
+
+    def nk_dots_packed_i8(self, *_: int) -> None:
+        return

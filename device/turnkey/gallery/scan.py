@@ -16,13 +16,16 @@ The kernel's time is per row, not per byte (`turnkeyctl bench gallery` prints 64
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numkong
 import numpy as np
 from numpy.typing import NDArray
 
+from turnkey.gallery.kernel import packed_kernel
 from turnkey.gallery.memory import SecretMemory
 from turnkey.gallery.rows import TEMPLATE_DIMENSIONS
 
@@ -37,6 +40,9 @@ _LARGEST = 127
 _USUAL_SCALE = np.float32(0.5 / _LARGEST)
 """Components of a 128-d unit template hardly ever exceed 0.5; one scale for all saves a pass over the scores."""
 _SCRATCH_ROWS = 1024
+
+Scanned = NDArray[np.int32] | NDArray[np.float64]
+"""Scores in units of both usual scales: whole numbers, unless a row has a scale of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +65,11 @@ class Shortlist:
 class Block:
     """Up to `BLOCK_ROWS` rows: int8 templates, scales, row numbers. A removed row has scale zero.
 
+    A full block is packed for the kernel that scans it fastest, where this machine has one; `plain` gives it back as it
+    was filled, for snapshots.
+
     Attributes:
+        templates: (`BLOCK_ROWS`, 128) int8, in place.
         uniform: every used row has the usual scale.
     """
 
@@ -69,14 +79,61 @@ class Block:
         self.memory = SecretMemory(self.BYTES)
         self.used = 0
         self.uniform = True
-        self.templates = self.memory.array(np.int8, (BLOCK_ROWS, TEMPLATE_DIMENSIONS))
-        self.scales = self.memory.array(np.float32, (BLOCK_ROWS,), BLOCK_ROWS * TEMPLATE_DIMENSIONS)
-        self.rows = self.memory.array(np.int64, (BLOCK_ROWS,), BLOCK_ROWS * (TEMPLATE_DIMENSIONS + 4))
+        self._packed: NDArray[np.uint8] | None = None
+        self.templates, self.scales, self.rows = _plain_arrays(self.memory)
+
+    def pack(self) -> None:
+        """Pack a full block; nothing where it is not full or there is no such kernel. Also after a removal."""
+        kernel = packed_kernel()
+        if kernel is None or self.used < BLOCK_ROWS:
+            return
+        size = kernel.bytes_for(BLOCK_ROWS)
+        memory = SecretMemory(size + BLOCK_ROWS * (4 + 8))
+        packed = memory.array(np.uint8, (size,))
+        kernel.pack(self.templates, packed)
+        scales = memory.array(np.float32, (BLOCK_ROWS,), size)
+        rows = memory.array(np.int64, (BLOCK_ROWS,), size + 4 * BLOCK_ROWS)
+        scales[:], rows[:] = self.scales, self.rows
+        self.wipe()
+        self.memory, self._packed = memory, packed
+        self.templates, self.scales, self.rows = kernel.rows(packed, BLOCK_ROWS), scales, rows
+
+    def scan(self, levels: NDArray[np.int8], whole: NDArray[np.int32], wide: NDArray[np.float64]) -> Scanned:
+        """Dot products of a probe ((1, 128) int8) with all used rows, into one of the two buffers."""
+        kernel = packed_kernel()
+        if kernel is not None and self._packed is not None:
+            kernel.dot(levels, self._packed, whole)
+            return whole
+        numkong.cdist(levels, self.templates[: self.used], "dot", out=wide[None, : self.used])
+        return wide[: self.used]
+
+    @contextmanager
+    def plain(self) -> Iterator[memoryview]:
+        """The block's bytes as it was filled: templates, scales, row numbers."""
+        memory = SecretMemory(self.BYTES)
+        templates, scales, rows = _plain_arrays(memory)
+        templates[:], scales[:], rows[:] = self.templates, self.scales, self.rows
+        del templates, scales, rows
+        view = memory.view(0, self.BYTES)
+        try:
+            yield view
+        finally:
+            view.release()
+            memory.wipe()
 
     def wipe(self) -> None:
         """Overwrite and unmap."""
         del self.templates, self.scales, self.rows
+        self._packed = None
         self.memory.wipe()
+
+
+def _plain_arrays(memory: SecretMemory) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.int64]]:
+    return (
+        memory.array(np.int8, (BLOCK_ROWS, TEMPLATE_DIMENSIONS)),
+        memory.array(np.float32, (BLOCK_ROWS,), BLOCK_ROWS * TEMPLATE_DIMENSIONS),
+        memory.array(np.int64, (BLOCK_ROWS,), BLOCK_ROWS * (TEMPLATE_DIMENSIONS + 4)),
+    )
 
 
 class ScanMatrix:
@@ -86,7 +143,8 @@ class ScanMatrix:
         self.blocks: list[Block] = []
         self.residual = 0.0
         self._live = 0
-        self._scores: NDArray[np.float64] = np.empty((1, BLOCK_ROWS), dtype=np.float64)
+        self._wide: NDArray[np.float64] = np.empty(BLOCK_ROWS, dtype=np.float64)
+        self._whole: NDArray[np.int32] = np.empty(BLOCK_ROWS, dtype=np.int32)
         self._scratch = SecretMemory(2 * 4 * TEMPLATE_DIMENSIONS * _SCRATCH_ROWS)
         shape = (_SCRATCH_ROWS, TEMPLATE_DIMENSIONS)
         self._levels = self._scratch.array(np.float32, shape)
@@ -131,6 +189,7 @@ class ScanMatrix:
         block.rows[at] = rows
         block.used += count
         block.uniform = block.uniform and bool((scales == _USUAL_SCALE).all())
+        block.pack()
         self._live += count
 
     def adopt(self, block: Block, residual: float) -> None:
@@ -139,6 +198,7 @@ class ScanMatrix:
         self.residual = max(self.residual, residual)
         self._live += int(np.count_nonzero(block.scales[: block.used]))
         block.uniform = bool((block.scales[: block.used] == _USUAL_SCALE).all())
+        block.pack()
 
     def remove(self, row: int) -> bool:
         """Overwrite a row; False where there is none."""
@@ -150,6 +210,7 @@ class ScanMatrix:
                 block.templates[at] = 0
                 block.scales[at] = 0
                 block.uniform = False
+                block.pack()
                 self._live -= 1
                 return True
         return False
@@ -177,12 +238,14 @@ class ScanMatrix:
         scores: list[NDArray[np.float64]] = []
         floor, listed = -np.inf, 0
         for block, scanned in self._scanned(levels, newer_than):
-            above = np.flatnonzero(scanned > floor)
+            # Whole numbers are compared with one: against a float numpy would first copy them all.
+            bar = math.floor(floor) if scanned.dtype == np.int32 and floor > -np.inf else floor
+            above = np.flatnonzero(scanned > bar)
             if above.size > 4 * wanted:
                 floor = float(np.partition(scanned[above], -wanted)[-wanted])
                 above = np.flatnonzero(scanned >= floor)
             rows.append(block.rows[above])
-            scores.append(scanned[above])
+            scores.append(scanned[above].astype(np.float64))
             listed += above.size
             if listed > 4 * wanted:
                 all_rows, all_scores = np.concatenate(rows), np.concatenate(scores)
@@ -198,19 +261,16 @@ class ScanMatrix:
         unit = scale * float(_USUAL_SCALE)
         return Shortlist(all_rows[order], all_scores[order] * unit, floor * unit, error)
 
-    def _scanned(self, levels: NDArray[np.int8], newer_than: int) -> Iterator[tuple[Block, NDArray[np.float64]]]:
+    def _scanned(self, levels: NDArray[np.int8], newer_than: int) -> Iterator[tuple[Block, Scanned]]:
         """Each block and its rows' scores in units of both usual scales, removed rows at -inf."""
         for block in self.blocks:
             used = block.used
             if block.rows[used - 1] <= newer_than:
                 continue
-            numkong.cdist(levels, block.templates[:used], "dot", out=self._scores[:, :used])
-            scanned = self._scores[0, :used]
-            if not block.uniform:
-                np.multiply(scanned, block.scales[:used] / _USUAL_SCALE, out=scanned)
-                scanned[block.scales[:used] == 0] = -np.inf
-            if newer_than:
-                scanned[block.rows[:used] <= newer_than] = -np.inf
+            scanned = block.scan(levels, self._whole, self._wide)
+            if not block.uniform or newer_than:
+                scanned = np.multiply(scanned, block.scales[:used] / _USUAL_SCALE, out=self._wide[:used])
+                scanned[(block.scales[:used] == 0) | (block.rows[:used] <= newer_than)] = -np.inf
             yield block, scanned
 
     def _error(self, left_out: float, probe_norm: float) -> float:

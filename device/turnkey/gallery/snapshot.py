@@ -6,7 +6,7 @@ A snapshot is a cache. Rules kept here:
 1. Written whole or not at all: a temporary file, fsync, rename, fsync of the directory.
 2. Each chunk is bound to the header and to its place: one from another file, another partition or another model does
    not open. One flipped byte anywhere, or a missing end, and the whole snapshot is set aside.
-3. Opened straight into `SecretMemory`, sealed straight out of it.
+3. Opened into `SecretMemory`, sealed out of it, and plain nowhere else.
 4. A snapshot that may hold an expunged row is deleted before the row is.
 """
 
@@ -113,7 +113,7 @@ class Snapshots:
         yield headed(text)
         for place, block in enumerate(matrix.blocks):
             check()
-            with block.memory.view(0, Block.BYTES) as plain:
+            with block.plain() as plain:
                 sealed = sealer.seal(plain, _bound(text, place))
             yield sealed
 

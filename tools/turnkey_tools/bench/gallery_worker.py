@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from turnkey.gallery.gallery import Gallery
+from turnkey.gallery.rows import TEMPLATE_DIMENSIONS
 from turnkey.gallery.scan import ScanMatrix
 from turnkey.interlock.permit import Permit
 from turnkey_tools.bench.synthetic import Population, Spread
@@ -30,6 +31,7 @@ KEY = bytes(range(32))
 MODEL = "synthetic-000000000000"
 PARTITION = "bookings"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+_WORDS = TEMPLATE_DIMENSIONS // 8
 
 
 class Spec(BaseModel):
@@ -68,7 +70,7 @@ def resident_mb() -> dict[str, float]:
 
 def plain_read(matrix: ScanMatrix) -> int:
     """Read every byte of the int8 templates once, as 64-bit integers: what the memory alone allows."""
-    return sum(int(block.templates[: block.used].view(np.int64).sum()) for block in matrix.blocks)
+    return sum(int(block.memory.array(np.int64, (block.used * _WORDS,)).sum()) for block in matrix.blocks)
 
 
 def in_turns(steps: dict[str, Callable[[int], object]], rounds: int) -> dict[str, list[float]]:
