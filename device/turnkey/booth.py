@@ -19,7 +19,7 @@ from turnkey.attempt import Attempt, Attempts, Gate, Refuse
 from turnkey.attempt import Refusal as Refusal
 from turnkey.capture.camera import Camera, CameraError
 from turnkey.gallery.gallery import Gallery
-from turnkey.gallery_steps import GallerySteps
+from turnkey.gallery_steps import GallerySteps, Origin
 from turnkey.leads.decision import Group
 from turnkey.leads.policy import PolicyRefusal, SignedPolicy
 from turnkey.leads.records import Captured, Expunged, Lead, Partition, reference_digest
@@ -92,10 +92,11 @@ class Booth:
             if not policy.permits_booking_number(booking_number):
                 raise Refuse("policy", "booking-number-malformed", "The booking number has not the agency's form.")
             analysis = self._photograph(attempt, "booking", booking_number)
+            origin = Origin("booking", booking_number)
             leads = tuple(
                 lead
                 for partition in policy.search_on_booking
-                if (lead := self._steps.search(attempt, partition, booking_number, analysis)) is not None
+                if (lead := self._steps.search(attempt, partition, origin, analysis)) is not None
             )
             if policy.enrol_bookings:
                 self._steps.enrol(attempt, "bookings", booking_number, analysis)

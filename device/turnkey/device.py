@@ -38,8 +38,8 @@ from turnkey.leads.records import Heartbeat
 from turnkey.notary.heartbeat import Heart
 from turnkey.notary.journal import Journal
 from turnkey.notary.witness import ledger_epoch, switch_changed
-from turnkey.policy_file import policy_in_force
-from turnkey.recording import heartbeat, leads_waiting, open_notary, order_seen, system_clocks
+from turnkey.policy_file import PolicyFile
+from turnkey.recording import heartbeat, leads_waiting, open_notary, order_seen, policy_adopted, system_clocks
 from turnkey.settings import Settings
 from turnkey.uplink.mqtt import Uplink, UplinkSettings
 from turnkey.uplink.outbox import Outbox
@@ -128,6 +128,12 @@ class Device:
         self.journal = Journal(settings.state / "ledger.db")
         parts.callback(self.journal.close)
         self.notary = open_notary(settings, manifest, self.journal, self.outbox, self._clocks)
+        self._policies = PolicyFile(
+            settings.policy,
+            settings.state / "policy-in-force.json",
+            settings.device_id,
+            adopted=lambda policy: self.notary.record(policy_adopted(policy)),
+        )
         self.model_id = model_id(manifest.embedder)
         self.gallery = Gallery(settings.state / "gallery.db", self.model_id, **settings.gallery.model_dump())
         parts.callback(self.gallery.lock)
@@ -211,7 +217,7 @@ class Device:
     def policy(self) -> SignedPolicy | PolicyRefusal:
         """The policy in force: signed by a role that the authority lets sign policies. Read anew each time."""
         now = self._clocks.utc_now()
-        return policy_in_force(self.settings.policy, self._authorities.current, self.settings.device_id, now)
+        return self._policies.in_force(self._authorities.current, now)
 
     def _witness(self, transition: Transition) -> None:
         if transition.state is not State.RUNNING:

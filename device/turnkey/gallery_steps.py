@@ -8,12 +8,23 @@ Rules kept here:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 from turnkey.attempt import Attempt, Refuse
 from turnkey.gallery.gallery import Gallery
 from turnkey.leads.decision import GalleryTooLarge, Group, select, threshold_for
 from turnkey.leads.records import Enrolled, Lead, LeadCandidate, Partition, Searched
 from turnkey.notary.notary import Clocks, LeadDraft, Recorder
 from turnkey.vision.analyzer import Analysis
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Whose probe it is: a booking's or a case's, by its number in the agency's records system."""
+
+    of: Literal["booking", "case"]
+    number: str
 
 
 class GallerySteps:
@@ -28,14 +39,20 @@ class GallerySteps:
         self._model_id = model_id
         self._clocks = clocks
 
-    def search(self, attempt: Attempt, partition: Partition, booking_number: str, analysis: Analysis) -> Lead | None:
+    def search(self, attempt: Attempt, partition: Partition, origin: Origin, analysis: Analysis) -> Lead | None:
+        """Search a partition with a probe; the lead that was signed and handed to the outbox, if any.
+
+        Raises:
+            Refuse: the partition is too large for the evidence.
+            Stopped, GalleryLocked, StorageError: as `Gallery.search` and `Recorder.submit`.
+        """
         policy = attempt.policy.policy
         size = self._gallery.size(partition)
         threshold = threshold_for(size, policy.max_fpir, self._calibration) if size else None
         if isinstance(threshold, GalleryTooLarge):
             raise Refuse("search", threshold.reason, threshold.message)
         with attempt.stage("search"):
-            own = booking_number if partition == "bookings" else None
+            own = origin.number if (origin.of, partition) == ("booking", "bookings") else None
             found = self._gallery.search(
                 partition, analysis.template, policy.candidate_limit, attempt.permit, excluding=own
             )
@@ -60,7 +77,8 @@ class GallerySteps:
             return None
         draft = LeadDraft(
             attempt_id=attempt.id,
-            booking_number=booking_number,
+            booking_number=origin.number if origin.of == "booking" else None,
+            case_number=origin.number if origin.of == "case" else None,
             partition=partition,
             gallery_size=found.gallery_size,
             threshold=threshold.score,
@@ -81,6 +99,11 @@ class GallerySteps:
             return self._notary.submit(draft, attempt.permit)
 
     def enrol(self, attempt: Attempt, partition: Partition, reference: str, analysis: Analysis) -> int:
+        """Keep a probe's template for as long as the policy says. Returns its row.
+
+        Raises:
+            Stopped, GalleryLocked, StorageError: nothing was kept.
+        """
         enrolled_at = self._clocks.utc_now()
         with attempt.stage("enrol"):
             row = self._gallery.enrol(

@@ -36,8 +36,8 @@ from turnkey.notary.client import NotaryClient
 from turnkey.notary.daemon import NotaryDaemon, rights_of
 from turnkey.notary.heartbeat import Heart
 from turnkey.notary.journal import Journal
-from turnkey.policy_file import policy_in_force
-from turnkey.recording import heartbeat, leads_waiting, open_notary, system_clocks
+from turnkey.policy_file import PolicyFile
+from turnkey.recording import heartbeat, leads_waiting, open_notary, policy_adopted, system_clocks
 from turnkey.settings import Settings
 from turnkey.uplink.outbox import Outbox
 from turnkey.vision.analyzer import Analyzer
@@ -95,12 +95,18 @@ def run_notary(settings: Settings, stop: threading.Event) -> None:
         manifest = read_manifest(settings.models)
         authority = _authority(settings)
         notary = open_notary(settings, manifest, journal, outbox, clocks)
+        policies = PolicyFile(
+            settings.policy,
+            settings.state / "policy-in-force.json",
+            settings.device_id,
+            adopted=lambda policy: notary.record(policy_adopted(policy)),
+        )
 
         def statement() -> Heartbeat | None:
             status = _status(sockets.path)
             if status is None:
                 return None
-            policy = _policy(settings, authority, status)
+            policy = _policy(policies, authority, status)
             waiting = leads_waiting(settings, journal, outbox)
             return heartbeat(status, policy, waiting, clocks.monotonic_ns() - began_ns)
 
@@ -171,6 +177,8 @@ def run_booth(settings: Settings, stop: threading.Event) -> None:
         model = model_id(manifest.embedder)
         gallery = Gallery(settings.state / "gallery.db", model, **settings.gallery.model_dump())
         parts.callback(gallery.lock)
+        # The notary has a memory of its own, and puts what comes into force on the ledger.
+        policies = PolicyFile(settings.policy, settings.state / "policy-of-the-booth.json", settings.device_id)
         camera = new_camera(settings)
         parts.callback(camera.close)
         notary = NotaryClient(sockets.notary).start()
@@ -187,7 +195,7 @@ def run_booth(settings: Settings, stop: threading.Event) -> None:
             status = _status(sockets.path)
             if status is None:
                 return PolicyRefusal(PolicyReason.NOT_SIGNED, "the interlock does not say whose policies hold")
-            return _policy(settings, authority, status)
+            return _policy(policies, authority, status)
 
         booth = Booth(
             gate=gate,
@@ -221,14 +229,14 @@ def _status(path: Path) -> InterlockStatus | None:
         return None
 
 
-def _policy(settings: Settings, authority: Authority, status: InterlockStatus) -> SignedPolicy | PolicyRefusal:
+def _policy(policies: PolicyFile, authority: Authority, status: InterlockStatus) -> SignedPolicy | PolicyRefusal:
     if status.authority_version != authority.version:
         return PolicyRefusal(
             PolicyReason.NOT_SIGNED,
             f"the interlock follows version {status.authority_version} of the authority, this process knows "
             f"{authority.version}: provision the newer one",
         )
-    return policy_in_force(settings.policy, authority, settings.device_id, system_clocks().utc_now())
+    return policies.in_force(authority, system_clocks().utc_now())
 
 
 def _shared_outbox(path: Path) -> Outbox:

@@ -18,7 +18,7 @@ from turnkey.envelope import SigningKey
 from turnkey.interlock.orders import AuthorityFollowed, OrderAccepted, OrderRefused, ReleaseOrder
 from turnkey.interlock.status import InterlockStatus
 from turnkey.leads.policy import PolicyRefusal, SignedPolicy
-from turnkey.leads.records import Boot, Heartbeat, OrderSeen
+from turnkey.leads.records import Boot, Heartbeat, OrderSeen, PolicyAdopted
 from turnkey.notary.journal import Journal
 from turnkey.notary.notary import Clocks, Notary
 from turnkey.settings import Settings
@@ -63,6 +63,11 @@ def open_notary(settings: Settings, manifest: Manifest, journal: Journal, outbox
     models = {entry.id: entry.sha256 for entry in (manifest.detector, manifest.embedder)}
     notary.record(Boot(software=__version__, models=models))
     return notary
+
+
+def policy_adopted(signed: SignedPolicy) -> PolicyAdopted:
+    """A policy that comes into force, as the ledger keeps it."""
+    return PolicyAdopted(version=signed.policy.version, digest=signed.digest)
 
 
 def leads_waiting(settings: Settings, journal: Journal, outbox: Outbox) -> int:

@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from turnkey.device import model_id
+from turnkey.envelope import peek
 from turnkey.gallery.store import KEY_BYTES
 from turnkey.interlock.orders import RELEASE_TYPE, ReleaseRequest, make_release_order
 from turnkey.leads.policy import Policy, Retention
@@ -79,7 +80,10 @@ class Pilot:
         return self.root / "policy.json"
 
     def adopt(self, policy: Policy) -> None:
-        """Sign a policy and put it where the device reads it."""
+        """Sign a policy, as the one that follows the present one, and put it where the device reads it."""
+        if self.policy_file.exists():
+            present = Policy.model_validate_json(peek(self.policy_file.read_bytes()).payload)
+            policy = policy.model_copy(update={"version": present.version + 1})
         envelope = self.authority.sign(PAYLOAD_TYPE_POLICY, canonical(policy), "policy")
         self.policy_file.write_bytes(envelope)
 

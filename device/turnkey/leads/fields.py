@@ -47,8 +47,10 @@ Score = Annotated[float, Field(ge=-1.0, le=1.0)]
 """Cosine of two centred templates."""
 
 
-Step = Literal["interlock", "policy", "outbox", "capture", "vision", "search", "gallery", "ledger", "order"]
-"""Where a booking can be refused."""
+Step = Literal[
+    "interlock", "policy", "outbox", "capture", "vision", "search", "gallery", "ledger", "order", "case-packet"
+]
+"""Where a booking or a case packet can be refused."""
 
 
 NotCapturedReason = Literal[

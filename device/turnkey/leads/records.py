@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, TypeAdapter
+from pydantic import Field, StringConstraints, TypeAdapter, model_validator
 
 from turnkey.leads.fields import MAX_CANDIDATES as MAX_CANDIDATES
 from turnkey.leads.fields import AttemptId as AttemptId
@@ -34,6 +34,9 @@ from turnkey.leads.fields import Sha256 as Sha256
 from turnkey.leads.fields import Share as Share
 from turnkey.leads.fields import Step as Step
 from turnkey.leads.fields import Utc as Utc
+from turnkey.leads.packet_records import PacketAccepted as PacketAccepted
+from turnkey.leads.packet_records import PacketPresented as PacketPresented
+from turnkey.leads.packet_records import PolicyAdopted as PolicyAdopted
 from turnkey.leads.standing import Boot as Boot
 from turnkey.leads.standing import Heartbeat as Heartbeat
 from turnkey.leads.standing import OrderSeen as OrderSeen
@@ -75,9 +78,10 @@ class Lead(Record):
         lead_id: 128 random bits, hexadecimal.
         device_id: the device that signed it.
         sequence: 1, 2, 3, ... per device: a gap is a lead that was withheld or lost.
-        attempt_id: ties it to the capture and the search on the device's ledger.
+        attempt_id: ties it to the search on the device's ledger, and to the capture or the case packet before it.
         issued_at: when the notary signed it.
-        booking_number: the booking whose probe was searched.
+        booking_number: the booking whose probe was searched; None where the probe came with a case packet.
+        case_number: the case whose packet the probe came with; None for a booking.
         partition: the gallery partition searched.
         gallery_size: templates in that partition at the search.
         threshold: the score a candidate had to reach, for this gallery size.
@@ -96,7 +100,8 @@ class Lead(Record):
     sequence: LeadNumber
     attempt_id: AttemptId
     issued_at: Utc
-    booking_number: Reference
+    booking_number: Reference | None
+    case_number: Reference | None = None
     partition: Partition
     gallery_size: Annotated[int, Field(ge=1)]
     threshold: Score
@@ -108,6 +113,17 @@ class Lead(Record):
     probe_quality: Annotated[int, Field(ge=0, le=100)]
     candidates: Annotated[tuple[LeadCandidate, ...], Field(min_length=1, max_length=MAX_CANDIDATES)]
     notice: Literal["Investigative lead only. Not an identification and not probable cause."] = LEAD_NOTICE
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Lead:
+        if (self.booking_number is None) == (self.case_number is None):
+            raise ValueError("a lead's probe is a booking's or a case's")
+        return self
+
+    @property
+    def origin(self) -> str:
+        """Where the probe came from, for a person: `booking B-1` or `case C-1`."""
+        return f"case {self.case_number}" if self.booking_number is None else f"booking {self.booking_number}"
 
 
 class Captured(Record):
@@ -211,6 +227,9 @@ Event = Annotated[
     | SwitchChanged
     | Heartbeat
     | OrderSeen
+    | PolicyAdopted
+    | PacketPresented
+    | PacketAccepted
     | Captured
     | Searched
     | LeadSigned

@@ -21,7 +21,18 @@ from pydantic import TypeAdapter, ValidationError
 from turnkey.database import StorageError
 from turnkey.interlock.lease import connect
 from turnkey.interlock.permit import Permit, Stopped
-from turnkey.leads.records import Captured, Discarded, Enrolled, Event, Expunged, Lead, Refused, Searched
+from turnkey.leads.records import (
+    Captured,
+    Discarded,
+    Enrolled,
+    Event,
+    Expunged,
+    Lead,
+    PacketAccepted,
+    PacketPresented,
+    Refused,
+    Searched,
+)
 from turnkey.notary.notary import LeadDraft
 from turnkey.notary.wire import MAX_PACKET, HandOver, RecordEvent, RecordWork, Reply, Submit
 
@@ -75,12 +86,12 @@ class NotaryClient:
             StorageError: the ledger cannot be written, or the notary is gone.
         """
         match event:
-            case Captured() | Searched() | Enrolled():
+            case Captured() | PacketAccepted() | Searched() | Enrolled():
                 if permit is None:
                     raise Stopped("no-permit")
                 with permit.commit():
                     self._ask(RecordWork(ask="work", event=event, run=permit.run.hex()))
-            case Refused() | Discarded() | Expunged():
+            case PacketPresented() | Refused() | Discarded() | Expunged():
                 with permit.commit() if permit else nullcontext():
                     self._ask(RecordEvent(ask="record", event=event))
             case _:

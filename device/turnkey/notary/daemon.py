@@ -4,8 +4,8 @@ Rules kept here, in the order in which they are enforced:
 1. Who asks is known from the kernel, and gets what its user may have: the interlock witnesses, the booth submits,
    the updater (and an operator who updates by hand) says what it did.
 2. What is no record of `turnkey.notary.wire` is refused; a stolen booth can emit nothing else.
-3. Work is taken only under the run that the notary's own lease is of, and within the window that its capture opened;
-   a window that touches a stop is refused.
+3. Work is taken only under the run that the notary's own lease is of, and within the window that its capture, or its
+   case packet, opened; a window that touches a stop is refused.
 4. The notary's own permit is checked last, inside the transaction that keeps the record.
 5. A stop and a record are put on the ledger one after the other, never at once: what stands behind a stop was asked
    behind it, and was refused.
@@ -26,7 +26,7 @@ from turnkey.interlock.machine import State
 from turnkey.interlock.peers import Rights, Server, rights_by_user
 from turnkey.interlock.permit import Permit, Stopped
 from turnkey.interlock.status import Transition
-from turnkey.leads.records import Captured, Lead
+from turnkey.leads.records import Captured, Lead, PacketAccepted
 from turnkey.notary.journal import Journal
 from turnkey.notary.notary import Notary
 from turnkey.notary.window import Windows
@@ -180,10 +180,10 @@ class NotaryDaemon:
         with self._order:
             permit = self._gate.permit()
             self._windows.admit(run, permit)
-            if not isinstance(event, Captured):
+            if not isinstance(event, Captured | PacketAccepted):
                 self._windows.check(event.attempt_id, run)
             self._notary.record(event, permit)
-            if isinstance(event, Captured):
+            if isinstance(event, Captured | PacketAccepted):
                 self._windows.open(event.attempt_id, run)
 
     def _submit(self, ask: Submit) -> Lead:

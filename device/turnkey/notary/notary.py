@@ -58,7 +58,7 @@ class LeadDraft:
     """What the booth knows of a lead; the notary adds id, device, sequence and time. Fields as in `records.Lead`."""
 
     attempt_id: str
-    booking_number: str
+    booking_number: str | None
     partition: Partition
     gallery_size: int
     threshold: float
@@ -69,6 +69,7 @@ class LeadDraft:
     candidates: tuple[LeadCandidate, ...]
     search: Literal["exhaustive", "graph"] = "exhaustive"
     search_recall: float = 1.0
+    case_number: str | None = None
 
 
 @dataclass(frozen=True)
@@ -220,6 +221,7 @@ class Notary:
                 attempt_id=draft.attempt_id,
                 issued_at=self._clocks.utc_now(),
                 booking_number=draft.booking_number,
+                case_number=draft.case_number,
                 partition=draft.partition,
                 gallery_size=draft.gallery_size,
                 threshold=draft.threshold,

@@ -1,10 +1,11 @@
-"""The window of each piece of work, from its capture to its last record: none may touch a stop.
+"""The window of each piece of work, from its capture or its case packet to its last record: none may touch a stop.
 
 Rules kept here:
-1. A window belongs to one run of the interlock's leases, and opens with the capture on the ledger.
+1. A window belongs to one run of the interlock's leases, and opens with the capture, or the accepted case
+   packet, on the ledger.
 2. A stop on the ledger closes every window, and the run it ended: nothing of that run is taken any more, whatever a
    permit still says.
-3. A step whose attempt has no open window is refused: its capture was before a stop, or never.
+3. A step whose attempt has no open window is refused: its beginning was before a stop, or never.
 """
 
 from __future__ import annotations

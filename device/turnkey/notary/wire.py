@@ -23,6 +23,8 @@ from turnkey.leads.records import (
     HealthChecked,
     Lead,
     NotCaptured,
+    PacketAccepted,
+    PacketPresented,
     Refused,
     Searched,
     Updated,
@@ -57,7 +59,7 @@ class RecordWork(_Packet):
     """Put a step of a running device's work on the ledger."""
 
     ask: Literal["work"]
-    event: Annotated[Captured | Searched | Enrolled, Field(discriminator="kind")]
+    event: Annotated[Captured | PacketAccepted | Searched | Enrolled, Field(discriminator="kind")]
     run: Run
 
 
@@ -65,7 +67,7 @@ class RecordEvent(_Packet):
     """Put on the ledger what happens in a moratorium as well."""
 
     ask: Literal["record"]
-    event: Annotated[Refused | Discarded | Expunged, Field(discriminator="kind")]
+    event: Annotated[PacketPresented | Refused | Discarded | Expunged, Field(discriminator="kind")]
 
 
 class Note(_Packet):

@@ -41,14 +41,14 @@ STANDS: Final = {
 
 def table(rows: Sequence[Row], missing: Mapping[str, Sequence[tuple[int, int]]]) -> RenderableType:
     """The list for a terminal, newest last."""
-    listed = Table("Lead", "Device", "No.", "Signed (UTC)", "Booking", "Candidates", "Stands")
+    listed = Table("Lead", "Device", "No.", "Signed (UTC)", "Probe of", "Candidates", "Stands")
     for received, lead, case in rows:
         listed.add_row(
             received.lead_id[:12],
             lead.device_id,
             str(lead.sequence),
             f"{lead.issued_at:%Y-%m-%d %H:%M}",
-            Text(lead.booking_number),
+            Text(lead.origin),
             str(len(lead.candidates)),
             case.shown,
         )
@@ -105,6 +105,7 @@ def _facts(received: Received, lead: Lead, case: Case) -> dict[str, Any]:
         "device_id": lead.device_id,
         "sequence": lead.sequence,
         "booking_number": lead.booking_number,
+        "case_number": lead.case_number,
         "received_at": received.received_at,
         "state": case.shown,
         "examinations": [examination.model_dump(mode="json") for examination in case.visible],

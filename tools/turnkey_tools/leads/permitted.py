@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from turnkey.envelope import EnvelopeError
 from turnkey.interlock.authority import Authority, AuthorityError, first_authority
+from turnkey.leads.fields import Partition
 from turnkey.leads.policy import Policy
 from turnkey.leads.records import PAYLOAD_TYPE_POLICY, Lead
 
@@ -64,8 +65,8 @@ def fault(lead: Lead, policies: Policies) -> str | None:
         return f"policy {policy.version} does not name {lead.device_id}"
     if not policy.valid_from <= lead.issued_at < policy.valid_until:
         return f"policy {policy.version} was not in force at {lead.issued_at.isoformat()}"
-    if lead.partition not in policy.search_on_booking:
-        return f"policy {policy.version} does not permit searching {lead.partition}"
+    if lead.partition not in _searched(lead, policy):
+        return f"policy {policy.version} does not permit searching {lead.partition} for a {lead.origin.split()[0]}"
     if len(lead.candidates) > policy.candidate_limit:
         return f"{len(lead.candidates)} candidates; policy {policy.version} permits {policy.candidate_limit}"
     if lead.max_fpir > policy.max_fpir:
@@ -77,6 +78,12 @@ def fault(lead: Lead, policies: Policies) -> str | None:
     if any(candidate.score < lead.threshold - _ROUNDING for candidate in lead.candidates):
         return "a candidate's score lies below the lead's own threshold"
     return None
+
+
+def _searched(lead: Lead, policy: Policy) -> tuple[Partition, ...]:
+    if lead.booking_number is not None:
+        return policy.search_on_booking
+    return ("bookings",) if policy.case_packets is not None and policy.case_packets.retro_search else ()
 
 
 def _signed_payload(authority: Authority, file: Path) -> bytes:

@@ -67,7 +67,7 @@ def _lead(accepted: Accepted) -> RenderableType:
     lead = accepted.lead
     facts = Table.grid(padding=(0, 2))
     for name, value in (
-        ("Booking", lead.booking_number),
+        ("Probe of", lead.origin),
         ("From", f"{lead.device_id}, lead {lead.sequence}, signature verified ({accepted.keyid[:12]})"),
         ("Signed", f"{lead.issued_at:%Y-%m-%d %H:%M:%S} UTC"),
         ("Searched", f"{lead.gallery_size} templates in '{lead.partition}', {_search(lead.search)}"),
