@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from turnkey.leads.fields import AttemptId, ReasonCode, Record, Reference, Sha256
+from turnkey.leads.fields import AttemptId, ReasonCode, Record, Sha256
 
 
 class PolicyAdopted(Record):
@@ -39,7 +39,8 @@ class PacketAccepted(Record):
 
     Attributes:
         packet_id: random; accepted once.
-        case_number, offence_category, legal_basis: what the signers stated.
+        reference_digest: `reference_digest` of the case number.
+        offence_category, legal_basis: what the signers stated.
         signers: the Ed25519 public keys, two or more, whose signatures are good.
         image_digest: SHA-256 of the picture as it was captured.
     """
@@ -47,7 +48,7 @@ class PacketAccepted(Record):
     kind: Literal["case-packet-accepted"] = "case-packet-accepted"
     attempt_id: AttemptId
     packet_id: AttemptId
-    case_number: Reference
+    reference_digest: Sha256
     offence_category: ReasonCode
     legal_basis: ReasonCode
     signers: Annotated[tuple[Sha256, ...], Field(min_length=2, max_length=64)]

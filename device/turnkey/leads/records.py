@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, StringConstraints, TypeAdapter
 
 from turnkey.leads.fields import MAX_CANDIDATES as MAX_CANDIDATES
 from turnkey.leads.fields import AttemptId as AttemptId
