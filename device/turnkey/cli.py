@@ -33,6 +33,7 @@ from turnkey.leads.policy import PolicyRefusal
 from turnkey.leads.records import Partition
 from turnkey.order_cli import authority_app, order_app
 from turnkey.process_cli import process_app
+from turnkey.update_cli import health, update_app
 from turnkey.uplink.mqtt import Uplink
 from turnkey.uplink.outbox import Outbox
 
@@ -47,6 +48,8 @@ app.add_typer(order_app, name="order")
 app.add_typer(authority_app, name="authority")
 app.add_typer(process_app, name="run")
 app.add_typer(gallery_app(chosen_device), name="gallery")
+app.add_typer(update_app, name="update")
+app.command()(health)
 
 PicturesOption = Annotated[
     Path | None, typer.Option(help="Play the pictures of this directory instead of the configured camera.")

@@ -15,6 +15,7 @@ from turnkey.interlock.authority import AuthorityError
 from turnkey.interlock.process import run_interlock
 from turnkey.processes import ProcessFailed, run_booth, run_notary
 from turnkey.settings import Settings
+from turnkey.update_cli import run_update
 from turnkey.vision.manifest import ModelError
 
 process_app = typer.Typer(
@@ -38,6 +39,9 @@ def run_notary_process() -> None:
 def run_booth_process() -> None:
     """Photograph, search and enrol, as the unit turnkey-booth does. Needs the processes of interlock and notary."""
     _run_process(run_booth, "the booth cannot go on, so nothing is captured")
+
+
+process_app.command("update")(run_update)
 
 
 def _run_process(process: Callable[[Settings, threading.Event], None], failed: str) -> None:

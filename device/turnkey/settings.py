@@ -19,7 +19,7 @@ import tomllib
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -188,6 +188,41 @@ class GallerySettings(_Section):
     require_locked_memory: bool = True
 
 
+class UpdateSettings(_Section):
+    """Where updates come from, and for whom.
+
+    Attributes:
+        server: https address under which `metadata/` and `targets/` are; None: only sticks.
+        root: the TUF root that trust begins at; None: this device takes no updates.
+        ca, certificate, key: the CA that issued the server's certificate, and this device's pair where the server
+            wants one; PEM. Without `ca` nothing is fetched from the server.
+        folder: trusted metadata, files on their way, memory.
+        group: whose roll-outs are this device's.
+        board: which bundles fit: RAUC's `compatible`.
+        installer: `rauc`, or `simulated` on a machine without slots.
+        release_file: os-release(5) whose IMAGE_VERSION is the running system's.
+        models: directory of model sets that come as updates; None: they come with the system.
+        restart_marker: made where the device is to restart; systemd's path unit waits for it.
+        quiet_s: seconds without a picture after which no booking is open.
+        most_bytes_per_s: what an update takes of the line.
+    """
+
+    server: Annotated[str, Field(pattern=r"^https://[^\s?#]+$")] | None = None
+    root: Path | None = None
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    group: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = "station"
+    board: str = "turnkey"
+    installer: Literal["rauc", "simulated"] = "rauc"
+    release_file: Path = Path("/etc/os-release")
+    models: Path | None = None
+    restart_marker: Path = Path("/run/turnkey-update/restart")
+    quiet_s: Annotated[float, Field(ge=0, le=86400)] = 600.0
+    most_bytes_per_s: Annotated[int, Field(ge=16384)] = 4 << 20
+    folder: Path = Path("/var/lib/turnkey-update")
+
+
 class Settings(BaseSettings):
     """Everything a device is told.
 
@@ -223,6 +258,7 @@ class Settings(BaseSettings):
     interlock: InterlockSettings = InterlockSettings()
     gallery: GallerySettings = GallerySettings()
     attestation: AttestationSettings = AttestationSettings()
+    update: UpdateSettings = UpdateSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -243,20 +279,23 @@ class Settings(BaseSettings):
 
     def resolved(self, base: Path) -> Settings:
         """The same settings with relative paths made absolute from `base`."""
-        return self.model_copy(
+        return _absolute(self, base, *_PATHS).model_copy(
             update={
-                **{name: base / getattr(self, name) for name in _PATHS},
-                "outbox": base / self.outbox if self.outbox else None,
-                "encryption_key": base / self.encryption_key if self.encryption_key else None,
-                "camera": self.camera.model_copy(update={"folder": base / self.camera.folder}),
-                "broker": self.broker.model_copy(
-                    update={name: base / getattr(self.broker, name) for name in ("ca", "certificate", "key")}
-                ),
+                "camera": _absolute(self.camera, base, "folder"),
+                "broker": _absolute(self.broker, base, "ca", "certificate", "key"),
+                "update": _absolute(self.update, base, *_UPDATE_PATHS),
             }
         )
 
 
-_PATHS = ("state", "models", "authority", "policy", "signing_key", "gallery_key")
+_PATHS = ("state", "models", "authority", "policy", "signing_key", "gallery_key", "outbox", "encryption_key")
+_Model = TypeVar("_Model", bound=BaseModel)
+_UPDATE_PATHS = ("root", "ca", "certificate", "key", "folder", "release_file", "models", "restart_marker")
+
+
+def _absolute(section: _Model, base: Path, *names: str) -> _Model:
+    given = {name: value for name in names if (value := getattr(section, name)) is not None}
+    return section.model_copy(update={name: base / value for name, value in given.items()})
 
 
 class _File(TomlConfigSettingsSource):

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from turnkey.cli import app
-from turnkey.settings import SocketSettings
+from turnkey.settings import SocketSettings, UpdateSettings
 
 UNITS = Path(__file__).parents[2] / "systemd"
 SERVICES = ("interlock", "booth", "notary", "uplink", "update")
@@ -139,7 +139,7 @@ def test_the_interlock_starts_again_whatever_happens_to_it():
     assert has("interlock", "StartLimitIntervalSec", "0")
 
 
-@pytest.mark.parametrize("service", ["interlock", "notary", "booth", "uplink"])
+@pytest.mark.parametrize("service", SERVICES)
 def test_each_units_program_is_a_command_that_exists(service):
     (line,) = values(service, "ExecStart")
     program, *words = line.split()
@@ -163,6 +163,23 @@ def test_the_outbox_is_the_one_that_notary_and_uplink_share():
     assert has("uplink", "Environment", f"TURNKEY_STATE={folder}")
     assert has("notary", "ReadWritePaths", folder)
     assert has("uplink", "ReadWritePaths", folder)
+
+
+def test_the_updater_asks_for_a_restart_and_may_not_cause_one():
+    """A marker in its own runtime directory, which a path unit turns into a restart."""
+    marker = UpdateSettings().restart_marker
+    assert dict(unit("turnkey-restart.path"))["PathExists"] == str(marker)
+    assert dict(unit("turnkey-restart.path"))["Unit"] == "reboot.target"
+    assert has("update", "RuntimeDirectory", marker.parent.name)
+    assert has("update", "RuntimeDirectoryPreserve", "yes")
+    assert has("update", "StateDirectory", UpdateSettings().folder.name)
+
+
+def test_the_updater_reaches_the_ledger_and_neither_latch_nor_keys():
+    assert has("update", "SupplementaryGroups", "turnkey-record")
+    written = " ".join(values("update", "ReadWritePaths"))
+    assert written.split() == ["-/var/lib/turnkey-policy", "-/var/lib/turnkey-models"]
+    assert "-/var/lib/turnkey-interlock" in " ".join(values("update", "InaccessiblePaths"))
 
 
 def test_sysusers_accepts_its_file():

@@ -12,7 +12,8 @@ from pydantic import StringConstraints
 
 from turnkey.leads.fields import ReasonCode, Record, Sha256
 
-Version = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9}){0,3}$")]
+VERSION_FORM = r"^[0-9]{1,9}(\.[0-9]{1,9}){0,3}$"
+Version = Annotated[str, StringConstraints(pattern=VERSION_FORM)]
 """One to four numbers; compared number by number."""
 
 

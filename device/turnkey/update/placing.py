@@ -1,0 +1,122 @@
+"""Putting in place what is no system: a policy, or a set of models. Both are checked by their own rules first.
+
+Rules kept here:
+1. What does not pass its own check (a policy its signatures and its device, models their manifest's hashes) replaces
+   nothing, although the update's metadata was right: the two are signed by different people.
+2. The replacement is one rename. A power cut leaves the old or the new, never something between.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Protocol
+from zipfile import BadZipFile, ZipFile
+
+from turnkey.update.installer import write_whole
+from turnkey.update.refusals import UpdateError, UpdateReason
+from turnkey.update.release import Release
+from turnkey.vision.litert import verified_bytes
+from turnkey.vision.manifest import ModelError, read_manifest
+
+CURRENT = "current"
+MOST_MODEL_FILES = 32
+MOST_MODELS_BYTES = 256 << 20
+MOST_POLICY_BYTES = 64 * 1024
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+
+PolicyCheck = Callable[[bytes], str | None]
+"""Why a signed policy may not be in force on this device now; None where it may."""
+
+
+class Placer(Protocol):
+    """Puts the checked file of a release where it is used."""
+
+    def place(self, file: Path, release: Release) -> None:
+        """Put it in place; on disk when this returns. Raises: UpdateError."""
+        ...
+
+
+class PolicyPlacer:
+    """Replaces the signed policy at `target`, which every booking reads anew."""
+
+    def __init__(self, target: Path, check: PolicyCheck) -> None:
+        self._target = target
+        self._check = check
+
+    def place(self, file: Path, release: Release) -> None:
+        """As the port's."""
+        if file.stat().st_size > MOST_POLICY_BYTES:
+            raise UpdateError(UpdateReason.POLICY_REFUSED, f"{release.name} is too long for a policy")
+        envelope = file.read_bytes()
+        refused = self._check(envelope)
+        if refused is not None:
+            raise UpdateError(UpdateReason.POLICY_REFUSED, f"{release.name}: {refused}")
+        try:
+            write_whole(self._target, envelope, mode=0o644)
+        except OSError as error:
+            raise UpdateError(UpdateReason.DISK, f"{self._target}: {error}") from error
+
+
+class ModelsPlacer:
+    """Unpacks a set of models (a .zip of one flat directory) beside the present one and points `current` at it.
+
+    The processes read models at their start, so a set of models takes effect with the restart that follows it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def place(self, file: Path, release: Release) -> None:
+        """As the port's."""
+        unpacked = self._folder / release.digest
+        draft = self._folder / f".{release.digest}.draft"
+        link = self._folder / f".{CURRENT}.draft"
+        try:
+            self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir(mode=0o755)
+            _unpack(file, draft)
+            _verify(draft)
+            shutil.rmtree(unpacked, ignore_errors=True)
+            draft.rename(unpacked)
+            link.unlink(missing_ok=True)
+            link.symlink_to(unpacked.name)
+            link.replace(self._folder / CURRENT)
+            for other in self._folder.iterdir():
+                if other.is_dir() and not other.is_symlink() and other != unpacked:
+                    shutil.rmtree(other, ignore_errors=True)
+        except (ModelError, BadZipFile) as error:
+            raise UpdateError(UpdateReason.MODELS_REFUSED, f"{release.name}: {error}") from error
+        except OSError as error:
+            raise UpdateError(UpdateReason.DISK, f"{self._folder}: {error}") from error
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _unpack(file: Path, into: Path) -> None:
+    with ZipFile(file) as archive:
+        members = archive.infolist()
+        sizes = sum(member.file_size for member in members)
+        if len(members) > MOST_MODEL_FILES or sizes > MOST_MODELS_BYTES:
+            raise BadZipFile(f"{len(members)} files of {sizes} bytes are no set of models")
+        for member in members:
+            if _NAME.fullmatch(member.filename) is None:
+                raise BadZipFile(f"{member.filename!r} is no name of a model file")
+            with archive.open(member) as source, (into / member.filename).open("wb") as target:
+                _copy(source, target, member.file_size)
+
+
+def _copy(source: IO[bytes], target: IO[bytes], size: int) -> None:
+    """What a member's header promises, and not a byte more."""
+    while size > 0 and (chunk := source.read(min(size, 1 << 20))):
+        size -= len(chunk)
+        target.write(chunk)
+
+
+def _verify(models: Path) -> None:
+    manifest = read_manifest(models)
+    for entry in (manifest.detector, manifest.embedder, *([manifest.guide] if manifest.guide else [])):
+        verified_bytes(models, entry)
