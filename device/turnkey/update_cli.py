@@ -24,7 +24,7 @@ from turnkey.chosen import JsonOption, chosen_settings, fail
 from turnkey.interlock.authority import AuthorityError
 from turnkey.interlock.authority_folder import AuthorityFolder
 from turnkey.leads.policy import PolicyRefusal
-from turnkey.policy_file import policy_in_force
+from turnkey.policy_file import PolicyFile
 from turnkey.recording import system_clocks
 from turnkey.settings import Settings
 from turnkey.update.client import Way
@@ -169,25 +169,24 @@ def updating_of(settings: Settings, progress: Told) -> Updating:
 
 
 def policy_check(settings: Settings) -> PolicyCheck:
-    """Why a policy may not replace the present one: by its signers, its device, its dates, or since it is not newer."""
+    """Why a policy may not replace the present one: by its signers, its device, its dates, or what it follows."""
+
+    folder = settings.update.folder
+    candidate, memory = folder / "policy.candidate", folder / "policy.last"
 
     def check(envelope: bytes) -> str | None:
-        candidate = settings.update.folder / "policy.candidate"
         now = system_clocks().utc_now()
         try:
             authority = AuthorityFolder(settings.authority.read_bytes(), settings.state / "authorities").current
+            # The present one first: what it is remembered by is what an older one is told by.
+            PolicyFile(settings.policy, memory, settings.device_id).in_force(authority, now)
             write_whole(candidate, envelope)
-            offered = policy_in_force(candidate, authority, settings.device_id, now)
+            offered = PolicyFile(candidate, memory, settings.device_id).in_force(authority, now)
         except (AuthorityError, OSError) as error:
             return f"it cannot be checked: {error}"
         finally:
             candidate.unlink(missing_ok=True)
-        if isinstance(offered, PolicyRefusal):
-            return offered.message
-        present = policy_in_force(settings.policy, authority, settings.device_id, now)
-        if not isinstance(present, PolicyRefusal) and present.policy.version >= offered.policy.version:
-            return f"its version {offered.policy.version} is not newer than the present {present.policy.version}"
-        return None
+        return offered.message if isinstance(offered, PolicyRefusal) else None
 
     return check
 
