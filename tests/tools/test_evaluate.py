@@ -6,32 +6,28 @@ import json
 import math
 import os
 import shutil
+import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tools_crowd import crowd
 from typer.testing import CliRunner
 from vision.portraits import MODELS, REPOSITORY
 
 from turnkey.vision.embedder import unit
-from turnkey.vision.manifest import read_manifest
+from turnkey.vision.manifest import Calibration, read_manifest
 from turnkey_tools.cli import app
 from turnkey_tools.evaluate.calibration import calibrate_group, cohort_mean
 from turnkey_tools.evaluate.faces import NoFacesError, list_pictures
+from turnkey_tools.evaluate.measure import Request, evaluate
 from turnkey_tools.evaluate.pairs import PairScores, score_all_pairs, upper_bound
-from turnkey_tools.evaluate.report import evaluate
+from turnkey_tools.evaluate.report import EvaluationReport
 
 LFW = Path(os.environ.get("TURNKEY_LFW", REPOSITORY.parent / "shared" / "lfw-dev" / "images"))
-
-
-def crowd(persons: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    random = np.random.default_rng(seed)
-    counts = random.integers(1, 5, persons)
-    ids = np.repeat(np.arange(persons), counts)
-    faces = random.normal(0, 1, (persons, 16))[ids] + random.normal(0, 0.4, (len(ids), 16))
-    return unit(faces.astype(np.float32)), ids
 
 
 @settings(max_examples=15, deadline=None)
@@ -126,26 +122,52 @@ def test_folders_without_two_persons_are_refused(tmp_path: Path) -> None:
         list_pictures(tmp_path)
 
 
+def request(faces: Path, **others: object) -> Request:
+    return replace(Request(models=MODELS, faces=faces, dataset="portraits", sensitivity=0), **others)
+
+
 def test_the_portraits_evaluate_and_a_picture_without_a_face_is_counted(tmp_path: Path) -> None:
     faces = Path(shutil.copytree(REPOSITORY / "tests/faces", tmp_path / "faces"))
     (faces / "nobody").mkdir()
     (faces / "nobody" / "broken.jpg").write_bytes(b"no picture")
-    runs = []
-    for _ in range(2):
-        results = evaluate(MODELS, faces, twins=None, cache=tmp_path / "cache", tick=lambda *_: runs.append(1))
-    first_run = len(list_pictures(faces))
-    assert len(runs) == first_run  # the second run came from the cache
-    raw, centred = results
-    assert (raw.centred, centred.centred) == (False, True)
-    assert raw.without_face == 1
-    assert centred.mated_pairs == 3
+    ticks: list[tuple[str, int, int]] = []
+    report = evaluate(request(faces), lambda *tick: ticks.append(tick))
+    pictures = len(list_pictures(faces))
+    assert ticks == [("pictures", done, pictures) for done in range(1, pictures + 1)]
+    assert (report.faces.without_face, report.faces.mated_pairs, report.faces.persons) == (1, 3, 6)
+    assert "no labels" in report.labels
+    assert report.subject.embedder_sha256 == read_manifest(MODELS).embedder.sha256
+    assert [group.group for group in report.calibration] == ["all"]
+    assert EvaluationReport.model_validate_json(report.model_dump_json()) == report
 
 
-def test_the_command_speaks_json(tmp_path: Path) -> None:
-    options = ["evaluate", "--faces", str(REPOSITORY / "tests/faces"), "--models", str(MODELS)]
-    done = CliRunner().invoke(app, [*options, "--cache", str(tmp_path), "--json"])
+def test_the_command_writes_one_page_json_and_the_calibration(tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("person,office\nobama,president\nmacron,president\nardern,<b>minister</b>\n")
+    options = ["evaluate", "--faces", str(REPOSITORY / "tests/faces"), "--models", str(MODELS), "--sensitivity", "1"]
+    options += ["--cache", str(tmp_path / "cache"), "--attributes", str(labels), "--report", str(tmp_path / "report")]
+    done = CliRunner().invoke(app, [*options, "--workers", "1", "--json"])
     assert done.exit_code == 0, done.output
-    assert [result["pipeline"] for result in json.loads(done.stdout)] == ["int8", "int8"]
+    report = EvaluationReport.model_validate_json((tmp_path / "report" / "evaluation.json").read_text())
+    assert json.loads(done.stdout)["faces"]["digest"] == report.faces.digest
+    assert {row.kind for row in report.sensitivity} == {"none", "size", "blur", "exposure", "jpeg"}
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "<svg" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert "<b>minister" not in page
+    table = Calibration.model_validate(
+        tomllib.loads((tmp_path / "report" / "calibration.toml").read_text())["calibration"]
+    )
+    assert table.embedder_sha256 == report.subject.embedder_sha256
+    assert table.groups == report.calibration
+    assert not list((tmp_path / "report").glob(".*"))
+
+
+def test_no_faces_is_a_message(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["evaluate", "--faces", str(tmp_path), "--models", str(MODELS)])
+    assert done.exit_code == 2
+    assert "at least two persons" in done.output.replace("\n", " ")
+    assert CliRunner().invoke(app, ["evaluate"]).exit_code == 2
 
 
 def test_scores_know_their_rates() -> None:
@@ -168,6 +190,6 @@ def test_a_part_of_lfw_keeps_the_bars(tmp_path: Path) -> None:
     for folder in sorted(LFW.iterdir())[::12]:
         (tmp_path / "faces").mkdir(exist_ok=True)
         (tmp_path / "faces" / folder.name).symlink_to(folder)
-    _, centred = evaluate(MODELS, tmp_path / "faces", twins=None, cache=None, tick=lambda *_: None)
-    assert centred.without_face <= 1
-    assert {point.fmr: point.tar for point in centred.points}[1e-4] >= 0.985
+    report = evaluate(request(tmp_path / "faces"), lambda *_: None)
+    assert report.faces.without_face <= 1
+    assert {point.target_fmr: 1 - point.fnmr.rate for point in report.points}[1e-4] >= 0.985

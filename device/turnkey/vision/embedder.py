@@ -6,7 +6,9 @@ Rules kept here:
 1. Embeddings are centred: the mean embedding of a cohort (manifest) is subtracted and the rest scaled to unit length.
    All faces share that mean, so it tells no two apart; taking it away raises the true accept rate for nothing at
    search time.
-2. A template is float32, (128,), unit norm. Its score against another is their dot product.
+2. Where the manifest asks for it, a face is embedded as it is and mirrored, and the two are averaged: what an embedder
+   makes of a tilt, of light from one side and of int8 rounding is partly another in the mirror, the person is not.
+3. A template is float32, (128,), unit norm. Its score against another is their dot product.
 """
 
 from __future__ import annotations
@@ -21,16 +23,23 @@ from turnkey.vision.manifest import EmbedderEntry
 
 
 class Embedder:
-    """SFace over LiteRT."""
+    """SFace over LiteRT.
 
-    def __init__(self, model: Model, centre: NDArray[np.float32]) -> None:
+    Args:
+        model: takes (side, side, 3) and gives `embedding`.
+        centre: (d,) cohort mean.
+        mirrored: average with the mirror image's embedding.
+    """
+
+    def __init__(self, model: Model, centre: NDArray[np.float32], *, mirrored: bool = False) -> None:
         self._model = model
         self._centre = centre
+        self._mirrored = mirrored
 
     @classmethod
     def load(cls, models: Path, entry: EmbedderEntry, *, threads: int = 1) -> Embedder:
         """Verify and load. Raises ModelError."""
-        return cls(Model.load(models, entry, threads=threads), entry.centre())
+        return cls(Model.load(models, entry, threads=threads), entry.centre(), mirrored=entry.mirrored)
 
     def embed(self, aligned: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Template of an aligned face.
@@ -45,7 +54,12 @@ class Embedder:
 
     def raw(self, aligned: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(128,) float32 unit norm, not centred: for evaluation and for taking a cohort's mean."""
-        return unit(self._model.run(aligned)["embedding"])
+        return unit(self.views(aligned).sum(axis=0))
+
+    def views(self, aligned: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(1 or 2, 128) float32 unit norm: the face as it is and, where mirrors are averaged, in the mirror."""
+        faces = [aligned, np.ascontiguousarray(aligned[:, ::-1])] if self._mirrored else [aligned]
+        return unit(np.stack([self._model.run(face)["embedding"] for face in faces]))
 
 
 def unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:

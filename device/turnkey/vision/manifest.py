@@ -67,11 +67,13 @@ class EmbedderEntry(ModelEntry):
 
     Attributes:
         dimension: of a template.
+        mirrored: the mirror image is embedded too, and the two are averaged (`vision/embedder.py`).
         cohort: which pictures the mean was taken over, in words.
         cohort_mean: (dimension,) mean of the unit-norm embeddings of the cohort.
     """
 
     dimension: int = Field(gt=0)
+    mirrored: bool = False
     cohort: str
     cohort_mean: tuple[float, ...]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -71,29 +72,25 @@ def spread(
     from rich.console import Console
     from rich.progress import Progress
 
-    from turnkey.vision.detector import Detector
-    from turnkey.vision.embedder import Embedder, centred
-    from turnkey.vision.litert import verified_bytes
+    from turnkey.vision.embedder import centred
     from turnkey.vision.manifest import ModelError, read_manifest
     from turnkey_tools.bench.synthetic import SPREAD_FILE, measure_spread
     from turnkey_tools.evaluate.embeddings import embed_pictures
     from turnkey_tools.evaluate.faces import NoFacesError, list_pictures
+    from turnkey_tools.evaluate.pipeline import Pipeline
 
     errors = Console(stderr=True)
     try:
         manifest = read_manifest(models)
-        detector, embedder = Detector.load(models, manifest.detector), Embedder.load(models, manifest.embedder)
         pictures = list_pictures(faces)
-        contents = (verified_bytes(models, manifest.detector), verified_bytes(models, manifest.embedder))
         with Progress(console=errors) as progress:
             task = progress.add_task("embedding", total=len(pictures))
             embedded = embed_pictures(
                 pictures,
-                detector,
-                embedder,
-                models=contents,
+                Pipeline.shipped(models, manifest),
                 cache=cache.expanduser(),
                 progress=lambda: progress.advance(task),
+                workers=os.cpu_count() or 1,
             )
     except (ModelError, NoFacesError, OSError) as error:
         errors.print(f"[red]{error}[/red]")

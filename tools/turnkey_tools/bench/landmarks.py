@@ -18,8 +18,8 @@ from PIL import Image
 
 from turnkey.capture.picture import decode_picture
 from turnkey.vision.detector import Detector, Face
-from turnkey_tools.evaluate.embeddings import nearest_the_middle
 from turnkey_tools.evaluate.faces import Picture
+from turnkey_tools.evaluate.pipeline import nearest_the_middle
 
 FACE_SIZES_PX = (60, 150, 300, 600)
 

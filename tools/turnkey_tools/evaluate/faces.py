@@ -37,3 +37,8 @@ def list_pictures(faces: Path) -> list[Picture]:
     if len(people) < 2:
         raise NoFacesError(f"{faces} does not hold a folder of pictures for each of at least two persons")
     return [Picture(path, person) for person, files in enumerate(people) for path in files]
+
+
+def person_names(pictures: list[Picture]) -> list[str]:
+    """Each person's folder name, by person."""
+    return list(dict.fromkeys(picture.path.parent.name for picture in pictures))

@@ -1,32 +1,27 @@
-"""Evaluate the pipeline on a folder of faces: how many mates it lets through at which false match rate.
+"""The evaluation's report: one value that the HTML page, the JSON file and `turnkeyctl models accept` are made from.
 
 Rules kept here:
-1. All pairs, int8 and, where the float twins are given, float: each with its own detector, so that two whole pipelines
-   are compared.
-2. Raw and centred. int8 is centred by the manifest's mean, as on the device; the float twin by its own mean over these
-   faces.
+1. Every figure says what it rests on: counts beside rates, intervals beside figures, a note where there is nothing to
+   say.
+2. The report names the model files and the faces by their hashes: evidence about other bytes is no evidence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
-from turnkey.vision.detector import Detector
-from turnkey.vision.embedder import Embedder, centred
-from turnkey.vision.litert import Model, verified_bytes
-from turnkey.vision.manifest import Manifest, read_manifest
-from turnkey_tools.evaluate.calibration import cohort_mean
-from turnkey_tools.evaluate.embeddings import Embeddings, embed_pictures
-from turnkey_tools.evaluate.faces import list_pictures
-from turnkey_tools.evaluate.pairs import PairScores, score_all_pairs
+from turnkey.vision.manifest import GroupCalibration
+from turnkey_tools.evaluate.bootstrap import Interval
+from turnkey_tools.evaluate.groups import AttributePart
+from turnkey_tools.evaluate.holdout import Holdout
+from turnkey_tools.evaluate.search import SearchResult
+from turnkey_tools.evaluate.sensitivity import PoseRow, SensitivityRow
+from turnkey_tools.machine import Machine
 
-FALSE_MATCH_RATES = (1e-3, 1e-4, 1e-5, 1e-6)
-Tick = Callable[[str, int, int], None]
+REPORT_NAME = "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -40,97 +35,116 @@ class Point:
 
 @dataclass(frozen=True)
 class PipelineResult:
-    """One pipeline on the whole set.
+    """One way of scoring, on the whole set.
 
     Attributes:
         pipeline: `int8` or `float`.
+        mirrored: whether the mirror image was averaged in.
         centred: whether the cohort mean was taken away.
-        persons, pictures: with a template.
-        without_face: pictures in which no face was found (failures to acquire).
-        impostor_pairs, mated_pairs: scored.
         points: by falling FMR.
     """
 
     pipeline: str
+    mirrored: bool
     centred: bool
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """The shipped scoring at one FMR.
+
+    Attributes:
+        target_fmr: asked for.
+        threshold: the lowest that keeps it.
+        fmr, fnmr: with 95 % intervals by person (two-sided).
+        fmr_upper95: the calibration's one-sided bound over person pairs, which the device uses.
+    """
+
+    target_fmr: float
+    threshold: float
+    fmr: Interval
+    fmr_upper95: float
+    fnmr: Interval
+
+
+@dataclass(frozen=True)
+class DetPoint:
+    """A point of the detection error trade-off curve."""
+
+    fmr: float
+    fnmr: float
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Faces:
+    """What was measured on.
+
+    Attributes:
+        dataset: in words.
+        digest: SHA-256 over each picture's person and hash, in order.
+        persons, mated_persons: in all, and with two pictures or more.
+        pictures: listed; of `without_face` no template came (failures to acquire).
+        impostor_pairs, mated_pairs: scored.
+    """
+
+    dataset: str
+    digest: str
     persons: int
+    mated_persons: int
     pictures: int
     without_face: int
     impostor_pairs: int
     mated_pairs: int
-    points: tuple[Point, ...]
+
+    @property
+    def failure_to_acquire(self) -> float:
+        """Share of the pictures that gave no template."""
+        return self.without_face / max(1, self.pictures)
 
 
-def evaluate(
-    models: Path, faces: Path, *, twins: Path | None, cache: Path | None, tick: Tick
-) -> tuple[PipelineResult, ...]:
-    """Run the evaluation.
+@dataclass(frozen=True)
+class Subject:
+    """The models that were measured, by hash."""
 
-    Args:
-        models: the models directory.
-        faces: `<person>/<picture>`.
-        twins: folder with the float twins (`turnkeyctl models build --float-twins`), or None.
-        cache: folder outside the repository for embeddings, or None.
-        tick: (pipeline, done, of).
+    embedder_id: str
+    embedder_sha256: str
+    detector_id: str
+    detector_sha256: str
+    mirrored: bool
+    cohort: Literal["manifest", "these faces"]
 
-    Raises:
-        ModelError, NoFacesError, OSError: the models, the faces or the twins cannot be read.
+
+class EvaluationReport(BaseModel):
+    """The whole report.
+
+    Attributes:
+        made_at: UTC, ISO 8601.
+        command: prints it again.
+        labels: what is said about groups: which CSV, or that there were no labels.
+        calibration: groups of the table for models/manifest.toml.
+        seconds: wall-clock time of the run; `cpu_seconds` of this process and its workers.
     """
-    manifest = read_manifest(models)
-    pictures = list_pictures(faces)
-    results = []
-    for name, detector_data, embedder_data in _pipelines(manifest, models, twins):
-        done = 0
 
-        def advance(name: str = name) -> None:
-            nonlocal done
-            done += 1
-            tick(name, done, len(pictures))
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-        embeddings = embed_pictures(
-            pictures,
-            Detector(_model(detector_data, 1.0, 0)),
-            Embedder(_model(embedder_data, 1 / 128, 128), manifest.embedder.centre()),
-            models=(detector_data, embedder_data),
-            cache=cache,
-            progress=advance,
-        )
-        mean = manifest.embedder.centre() if name == "int8" else cohort_mean(embeddings.raw, embeddings.persons)
-        results.append(_result(name, embeddings, embeddings.raw, is_centred=False))
-        results.append(_result(name, embeddings, centred(embeddings.raw, mean), is_centred=True))
-    return tuple(results)
-
-
-def points_of(scores: PairScores) -> tuple[Point, ...]:
-    """TAR at each of `FALSE_MATCH_RATES` that the impostor pairs can show."""
-    shown = [rate for rate in FALSE_MATCH_RATES if rate * len(scores.impostor) >= 1]
-    thresholds = [(rate, scores.threshold_at(rate)) for rate in shown]
-    return tuple(Point(rate, threshold, scores.tar(threshold)) for rate, threshold in thresholds)
-
-
-def _result(name: str, embeddings: Embeddings, templates: NDArray[np.float32], *, is_centred: bool) -> PipelineResult:
-    scores = score_all_pairs(templates, embeddings.persons)
-    return PipelineResult(
-        pipeline=name,
-        centred=is_centred,
-        persons=scores.persons,
-        pictures=scores.pictures,
-        without_face=embeddings.without_face,
-        impostor_pairs=len(scores.impostor),
-        mated_pairs=len(scores.mated),
-        points=points_of(scores),
-    )
-
-
-def _pipelines(manifest: Manifest, models: Path, twins: Path | None) -> list[tuple[str, bytes, bytes]]:
-    found = [("int8", verified_bytes(models, manifest.detector), verified_bytes(models, manifest.embedder))]
-    if twins is not None:
-        from turnkey_tools.models.build import DETECTOR_TWIN, EMBEDDER_TWIN
-
-        found.append(("float", (twins / DETECTOR_TWIN).read_bytes(), (twins / EMBEDDER_TWIN).read_bytes()))
-    return found
-
-
-def _model(data: bytes, float_scale: float, float_zero: int) -> Model:
-    """The scaling is a float twin's; an int8 model takes pixels as they are."""
-    return Model(data, float_scale=float_scale, float_zero=float_zero)
+    version: Literal[1] = 1
+    made_at: str
+    command: str
+    machine: Machine
+    subject: Subject
+    faces: Faces
+    pipelines: tuple[PipelineResult, ...]
+    points: tuple[OperatingPoint, ...]
+    det: tuple[DetPoint, ...]
+    searches: tuple[SearchResult, ...]
+    holdout: Holdout | None
+    sensitivity: tuple[SensitivityRow, ...]
+    pose: tuple[PoseRow, ...]
+    labels: str
+    groups: tuple[AttributePart, ...]
+    calibration: tuple[GroupCalibration, ...]
+    cohort_mean: tuple[float, ...]
+    seconds: float
+    cpu_seconds: float

@@ -11,6 +11,7 @@ Rules kept here:
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from turnkey_tools.evaluate.calibration import calibrate_group, cohort_mean
 from turnkey_tools.evaluate.embeddings import Embeddings, embed_pictures
 from turnkey_tools.evaluate.faces import Picture, list_pictures
 from turnkey_tools.evaluate.pairs import score_all_pairs
+from turnkey_tools.evaluate.pipeline import Pipeline
 from turnkey_tools.models import sface, sources
 from turnkey_tools.models.blazeface import INPUT_SHAPE as GUIDE_SHAPE
 from turnkey_tools.models.blazeface import with_metadata
@@ -45,6 +47,9 @@ DETECTOR_FILE, EMBEDDER_FILE, GUIDE_FILE = "yunet_2023mar_int8.tflite", "sface_2
 DETECTOR_TWIN, EMBEDDER_TWIN = "yunet_2023mar_float.tflite", "sface_2021dec_float.tflite"
 # Quantile of the calibration inputs' extremes left out at either end.
 DETECTOR_TAIL, EMBEDDER_TAIL = 0.05, 0.15
+
+# The mirror image is embedded too; models/sface_2021dec_int8.md says what that is worth.
+EMBEDDER_MIRRORED = True
 
 Say = Callable[[str], None]
 Tick = Callable[[str, int, int], None]
@@ -174,14 +179,9 @@ def _probe(graph: Graph) -> Probe:
 def _embed(
     pictures: list[Picture], detector_data: bytes, embedder_data: bytes, cache: Path | None, tick: Tick
 ) -> Embeddings:
-    return embed_pictures(
-        pictures,
-        Detector(Model(detector_data)),
-        _raw_embedder(Model(embedder_data)),
-        models=(detector_data, embedder_data),
-        cache=cache,
-        progress=_ticker(tick, "faces", pictures),
-    )
+    pipeline = Pipeline(detector_data, embedder_data, mirrored=EMBEDDER_MIRRORED)
+    progress = _ticker(tick, "faces", pictures)
+    return embed_pictures(pictures, pipeline, cache=cache, progress=progress, workers=os.cpu_count() or 1)
 
 
 def _raw_embedder(model: Model) -> Embedder:
@@ -225,11 +225,12 @@ def _detector_entry(data: bytes) -> ModelEntry:
 
 def _embedder_entry(data: bytes, mean: NDArray[np.float32], embeddings: Embeddings) -> EmbedderEntry:
     return EmbedderEntry(
-        id="sface-2021dec-int8",
+        id="sface-2021dec-int8-mirrored",
         file=EMBEDDER_FILE,
         input_px=sface.INPUT_PX,
         scaling="uint8 0..255; the graph reads (q - 127.5) / 128",
         dimension=sface.EMBEDDING,
+        mirrored=EMBEDDER_MIRRORED,
         cohort=f"{len(embeddings.raw)} pictures of {len(set(embeddings.persons.tolist()))} persons of equal weight",
         cohort_mean=tuple(float(f"{value:.6f}") for value in mean),
         **_entry(sources.SFACE, data),

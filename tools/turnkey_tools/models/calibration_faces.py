@@ -18,8 +18,8 @@ from turnkey.capture.picture import decode_picture
 from turnkey.vision.align import align
 from turnkey.vision.detector import Detector
 from turnkey.vision.geometry import cut_square
-from turnkey_tools.evaluate.embeddings import nearest_the_middle
 from turnkey_tools.evaluate.faces import Picture
+from turnkey_tools.evaluate.pipeline import nearest_the_middle
 
 PICTURES = 300
 # Widths of the face in the detector's square, pixels: from the smallest it must find to one that fills the square; the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from turnkey.vision.manifest import EmbedderEntry, GroupCalibration, Manifest, ModelEntry
+from turnkey.vision.manifest import Calibration, EmbedderEntry, GroupCalibration, Manifest, ModelEntry
 
 _HEAD = """\
 # The models this device runs, and what their scores mean. Written by `turnkeyctl models build`; not edited by hand.
@@ -20,10 +20,14 @@ def manifest_text(manifest: Manifest) -> str:
     parts.append(_model("embedder", manifest.embedder))
     if manifest.guide is not None:
         parts.append(_model("guide", manifest.guide))
-    calibration = manifest.calibration
-    parts.append(_table("calibration", calibration.model_dump(exclude={"groups"})))
-    parts.extend(_group(group) for group in calibration.groups)
+    parts.append(calibration_text(manifest.calibration))
     return "\n".join(parts)
+
+
+def calibration_text(calibration: Calibration) -> str:
+    """The section of the manifest that says what scores mean."""
+    head = _table("calibration", calibration.model_dump(exclude={"groups"}))
+    return "\n".join([head, *(_group(group) for group in calibration.groups)])
 
 
 def _model(name: str, entry: ModelEntry) -> str:
@@ -52,6 +56,8 @@ def _table(name: str, fields: dict[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'

@@ -1,0 +1,120 @@
+"""The cache of embeddings: a run goes on where it stopped, processes give what one gives, what is stale is seen."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from vision.portraits import MODELS, REPOSITORY
+
+from turnkey.vision.manifest import read_manifest
+from turnkey_tools.evaluate import embeddings as room
+from turnkey_tools.evaluate.conditions import CONDITIONS, Condition
+from turnkey_tools.evaluate.embeddings import Task, embed_pictures, see
+from turnkey_tools.evaluate.faces import list_pictures
+from turnkey_tools.evaluate.pipeline import OpenPipeline, Pipeline
+
+
+@pytest.fixture
+def pipeline() -> Pipeline:
+    return Pipeline.shipped(MODELS, read_manifest(MODELS))
+
+
+@pytest.fixture
+def looked(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Every picture that a pipeline of this process looks at."""
+    seen: list[Path] = []
+    look = OpenPipeline.look
+
+    def counting(self: OpenPipeline, path: Path, condition: Condition | None = None) -> object:
+        seen.append(path)
+        return look(self, path, condition)
+
+    monkeypatch.setattr(OpenPipeline, "look", counting)
+    return seen
+
+
+FACES = REPOSITORY / "tests/faces"
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(
+    tmp_path: Path, pipeline: Pipeline, looked: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "_PART", 3)
+    pictures = list_pictures(FACES)
+
+    def stop_after_four() -> None:
+        if len(looked) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_pictures(pictures, pipeline, cache=tmp_path, progress=stop_after_four)
+    looked.clear()
+    again = embed_pictures(pictures, pipeline, cache=tmp_path)
+    assert set(looked[-(len(pictures) - 3) :]) == {picture.path for picture in pictures[3:]}
+    looked.clear()
+    third = embed_pictures(pictures, pipeline, cache=tmp_path)
+    assert len(looked) <= len(pictures)  # nothing but the check
+    np.testing.assert_array_equal(third.raw, again.raw)
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_cache_that_says_something_else_is_forgotten(tmp_path: Path, pipeline: Pipeline) -> None:
+    pictures = list_pictures(FACES)
+    right = embed_pictures(pictures, pipeline, cache=tmp_path)
+    (part,) = tmp_path.rglob("part-*.npz")
+    with np.load(part) as stored:
+        altered = dict(stored) | {"views": -stored["views"]}
+    np.savez(part, **altered)
+    np.testing.assert_array_equal(embed_pictures(pictures, pipeline, cache=tmp_path).raw, right.raw)
+
+
+def test_two_processes_give_what_one_gives(tmp_path: Path, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_CHUNK", 1)
+    pictures = list_pictures(FACES)
+    one = embed_pictures(pictures, pipeline, cache=None)
+    two = embed_pictures(pictures, pipeline, cache=tmp_path, workers=2)
+    np.testing.assert_array_equal(one.raw, two.raw)
+    assert one.persons.tolist() == two.persons.tolist()
+
+
+def test_mirrored_and_plain_are_different_caches_and_share_the_first_view(tmp_path: Path, pipeline: Pipeline) -> None:
+    pictures = list_pictures(FACES)[:3]
+    plain = embed_pictures(pictures, replace(pipeline, mirrored=False), cache=tmp_path)
+    mirrored = embed_pictures(pictures, replace(pipeline, mirrored=True), cache=tmp_path)
+    np.testing.assert_allclose(plain.raw, plain.plain, atol=1e-6)
+    np.testing.assert_array_equal(plain.plain, mirrored.plain)
+    assert np.abs(plain.raw - mirrored.raw).max() > 1e-3
+
+
+def test_worse_pictures_are_tasks_of_their_own(tmp_path: Path, pipeline: Pipeline) -> None:
+    picture = list_pictures(FACES)[0]
+    seen = see([Task(picture), *(Task(picture, condition) for condition in CONDITIONS)], pipeline, cache=tmp_path)
+    assert seen[0] is not None
+    views = [one.views for one in seen if one is not None]
+    assert len({view.tobytes() for view in views}) == len(views)
+
+
+def test_conditions_change_what_they_say() -> None:
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (120, 100, 3)).astype(np.uint8)
+    assert Condition("size", 0.5).apply(pixels).shape == (60, 50, 3)
+    assert Condition("blur", 2).apply(pixels).std() < pixels.std() / 2
+    np.testing.assert_array_equal(Condition("exposure", 0).apply(pixels), pixels)
+    # One stop of light on sRGB's middle grey (188 is twice the light of 137).
+    assert Condition("exposure", 1).apply(np.full((1, 1, 3), 137, np.uint8)).item(0) == pytest.approx(188, abs=1)
+    assert Condition("exposure", 2).apply(np.full((1, 1, 3), 250, np.uint8)).item(0) == 255
+    assert np.abs(Condition("jpeg", 5).apply(pixels).astype(int) - pixels).mean() > 5
+
+
+def test_a_picture_that_cannot_be_read_is_kept_as_such(tmp_path: Path, pipeline: Pipeline) -> None:
+    faces = Path(shutil.copytree(FACES, tmp_path / "faces"))
+    (faces / "obama" / "zz.jpg").write_bytes(b"no picture")
+    pictures = list_pictures(faces)
+    for _ in range(2):
+        found = embed_pictures(pictures, pipeline, cache=tmp_path / "cache")
+        assert found.without_face == 1
+        assert pictures[-1].path.parent.name == "sunak" or found.rows[-1] == len(pictures) - 1
