@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,8 +23,9 @@ from typer.testing import CliRunner, Result
 
 from turnkey.cli import app
 from turnkey.device import model_id
+from turnkey.envelope import SigningKey
 from turnkey.gallery.gallery import Gallery
-from turnkey.interlock.authority import AUTHORITY_TYPE
+from turnkey.interlock.authority import AUTHORITY_TYPE, Authority
 from turnkey.interlock.lease import DaemonError, ask
 from turnkey.interlock.orders import ReleaseRequest
 from turnkey.interlock.status import InterlockStatus
@@ -38,6 +39,7 @@ from turnkey.leads.records import (
     Heartbeat,
     LeadSigned,
     LedgerEntry,
+    OrderSeen,
     Searched,
     SwitchChanged,
 )
@@ -272,21 +274,34 @@ def test_a_hung_interlock_stops_everything_and_the_notary_falls_silent(appliance
     assert sum(isinstance(event, Heartbeat) for event in appliance.ledger()) == beats
 
 
-def test_after_a_succession_nothing_is_captured_until_booth_and_notary_know_the_new_authority(
-    appliance: Appliance,
-) -> None:
-    successor = throwaway_authority("Demonstration")
-    document = successor.authority.model_copy(update={"version": 2})
-    roots = (*appliance.pilot.authority.bodies["root"].keys[:2], *successor.bodies["root"].keys[:2])
-    file = appliance.pilot.root / "second.json"
-    file.write_bytes(sign_with(AUTHORITY_TYPE, document.payload(), roots))
-    followed = appliance.command("authority", "follow", str(file))
-    assert followed.exit_code == 0, followed.output
+def test_booth_and_notary_follow_a_succession_by_themselves(appliance: Appliance) -> None:
+    """A successor that keeps the policy's signers changes nothing; one that has others leaves no policy in force."""
+    first = appliance.pilot.authority
+    same = first.authority.model_copy(update={"version": 2})
+    follow(appliance, same, first.bodies["root"].keys[:2])
+    assert booked(appliance, "B-0").exit_code == 0
+    other = throwaway_authority("Demonstration")
+    others = other.authority.model_copy(update={"version": 3})
+    follow(appliance, others, (*first.bodies["root"].keys[:2], *other.bodies["root"].keys[:2]))
     before = work(appliance.ledger())
     refused = booked(appliance, "B-1")
     assert refused.exit_code == 1
     assert json.loads(refused.stdout)["reason"] == "policy-not-signed"
     assert work(appliance.ledger()) == before
+
+
+def follow(appliance: Appliance, authority: Authority, roots: Sequence[SigningKey]) -> None:
+    """Have the interlock follow a successor; what became of it is on the ledger, and so is a refusal."""
+    file = appliance.pilot.root / f"{authority.version}.json"
+    file.write_bytes(sign_with(AUTHORITY_TYPE, authority.payload(), tuple(roots)))
+    followed = appliance.command("authority", "follow", str(file))
+    assert followed.exit_code == 0, followed.output
+    assert appliance.command("authority", "follow", str(file)).exit_code == 1
+    orders = [event for event in appliance.ledger() if isinstance(event, OrderSeen)]
+    assert [(each.accepted, each.reason) for each in orders[-2:]] == [
+        (True, "authority-followed"),
+        (False, "not-the-next-version"),
+    ]
 
 
 def nothing_goes_on(appliance: Appliance) -> None:

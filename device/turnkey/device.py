@@ -30,16 +30,16 @@ from turnkey.interlock.authority_folder import AuthorityFolder
 from turnkey.interlock.interlock import Interlock, InterlockStatus, Transition
 from turnkey.interlock.latch import Latch
 from turnkey.interlock.machine import State
-from turnkey.interlock.orders import AuthorityFollowed, OrderAccepted, OrderRefused
+from turnkey.interlock.orders import AuthorityFollowed, OrderAccepted, OrderRefused, judged
 from turnkey.interlock.switch import Switch
 from turnkey.leads.decision import Group, OperatingPoint
 from turnkey.leads.policy import PolicyRefusal, SignedPolicy
 from turnkey.leads.records import Heartbeat
 from turnkey.notary.heartbeat import Heart
 from turnkey.notary.journal import Journal
-from turnkey.notary.witness import ledger_epoch, switch_changed
+from turnkey.notary.witness import ledger_epoch, order_seen, switch_changed
 from turnkey.policy_file import PolicyFile
-from turnkey.recording import heartbeat, leads_waiting, open_notary, order_seen, policy_adopted, system_clocks
+from turnkey.recording import heartbeat, leads_waiting, open_notary, policy_adopted, system_clocks
 from turnkey.settings import Settings
 from turnkey.uplink.mqtt import Uplink, UplinkSettings
 from turnkey.uplink.outbox import Outbox
@@ -205,13 +205,13 @@ class Device:
     def apply_order(self, envelope: bytes) -> OrderAccepted | OrderRefused:
         """Apply a moratorium or release order; accepted or refused, it is on the ledger."""
         outcome = self.interlock.apply(envelope)
-        self.notary.record(order_seen(envelope, outcome))
+        self.notary.record(order_seen(judged(envelope, outcome)))
         return outcome
 
     def follow_authority(self, envelope: bytes) -> AuthorityFollowed | OrderRefused:
         """Replace the authority by its successor; followed or refused, it is on the ledger."""
         outcome = self.interlock.follow(envelope)
-        self.notary.record(order_seen(envelope, outcome))
+        self.notary.record(order_seen(judged(envelope, outcome)))
         return outcome
 
     def policy(self) -> SignedPolicy | PolicyRefusal:

@@ -50,7 +50,7 @@ def authority_follow(file: SignedFile) -> None:
     socket = interlock_socket()
     if socket is not None:
         ask_interlock(socket, Request(ask="follow", document=base64.b64encode(file.read_bytes()).decode()))
-        typer.echo("accepted; put the same file where the settings name the authority, for notary and booth")
+        typer.echo("accepted; notary and booth verify and follow it by themselves")
         return
     with chosen_device() as device:
         outcome = device.follow_authority(file.read_bytes())

@@ -6,7 +6,7 @@ Rules kept here:
 3. A process that cannot do its work ends, and so ends everything that leans on it: without a notary nothing is
    captured and the interlock does not start, without a booth nothing is captured, without an interlock there is no
    lease. systemd starts it again.
-4. An interlock that follows a newer authority than this process knows leaves no policy in force.
+4. A newer authority is asked of the interlock and verified here; until that is done no policy is in force.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from turnkey.booth import Booth
 from turnkey.booth_socket import BoothServer
 from turnkey.database import StorageError
 from turnkey.device import calibration_groups, model_id, new_camera
+from turnkey.following import FollowedAuthority
 from turnkey.gallery.gallery import Gallery
-from turnkey.interlock.authority import Authority
-from turnkey.interlock.authority_folder import AuthorityFolder
 from turnkey.interlock.lease import DaemonError, LeaseClient, ask
 from turnkey.interlock.notify import notify, watchdog_s
 from turnkey.interlock.peers import listen, passed_socket
@@ -217,9 +216,9 @@ def run_booth(settings: Settings, stop: threading.Event) -> None:
         end.wait(lambda: server.is_alive() and lock.is_alive())
 
 
-def _authority(settings: Settings) -> Authority:
-    """The authority this device was provisioned with, or the last successor beside this process's own state."""
-    return AuthorityFolder(settings.authority.read_bytes(), settings.state / "authorities").current
+def _authority(settings: Settings) -> FollowedAuthority:
+    first, own = settings.authority.read_bytes(), settings.state / "authorities"
+    return FollowedAuthority(first, own, settings.interlock.socket.path)
 
 
 def _status(path: Path) -> InterlockStatus | None:
@@ -229,12 +228,15 @@ def _status(path: Path) -> InterlockStatus | None:
         return None
 
 
-def _policy(policies: PolicyFile, authority: Authority, status: InterlockStatus) -> SignedPolicy | PolicyRefusal:
-    if status.authority_version != authority.version:
+def _policy(
+    policies: PolicyFile, following: FollowedAuthority, status: InterlockStatus
+) -> SignedPolicy | PolicyRefusal:
+    authority = following.at(status.authority_version)
+    if authority is None:
         return PolicyRefusal(
             PolicyReason.NOT_SIGNED,
-            f"the interlock follows version {status.authority_version} of the authority, this process knows "
-            f"{authority.version}: provision the newer one",
+            f"the interlock follows version {status.authority_version} of the authority, and this process cannot "
+            "verify how it came to be: provision the device anew",
         )
     return policies.in_force(authority, system_clocks().utc_now())
 

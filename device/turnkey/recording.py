@@ -7,18 +7,15 @@ Rules kept here:
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import time
 from datetime import UTC, datetime
-from typing import Literal
 
 from turnkey import __version__
 from turnkey.envelope import SigningKey
-from turnkey.interlock.orders import AuthorityFollowed, OrderAccepted, OrderRefused, ReleaseOrder
 from turnkey.interlock.status import InterlockStatus
 from turnkey.leads.policy import PolicyRefusal, SignedPolicy
-from turnkey.leads.records import Boot, Heartbeat, OrderSeen, PolicyAdopted
+from turnkey.leads.records import Boot, Heartbeat, PolicyAdopted
 from turnkey.notary.journal import Journal
 from turnkey.notary.notary import Clocks, Notary
 from turnkey.settings import Settings
@@ -94,16 +91,3 @@ def heartbeat(status: InterlockStatus, policy: SignedPolicy | PolicyRefusal, wai
         leads_waiting=waiting,
         uptime_s=up_ns // 10**9,
     )
-
-
-def order_seen(envelope: bytes, outcome: OrderAccepted | AuthorityFollowed | OrderRefused) -> OrderSeen:
-    """What became of an order, or of a successor of the authority, as it goes onto the ledger."""
-    digest = hashlib.sha256(envelope).hexdigest()
-    match outcome:
-        case OrderRefused():
-            return OrderSeen(accepted=False, reason=outcome.reason, order_digest=digest)
-        case OrderAccepted(order=order):
-            act: Literal["moratorium", "release"] = "release" if isinstance(order, ReleaseOrder) else "moratorium"
-            return OrderSeen(accepted=True, reason="accepted", order_digest=digest, act=act, order_id=order.order_id)
-        case AuthorityFollowed():
-            return OrderSeen(accepted=True, reason="authority-followed", order_digest=digest, act="authority")

@@ -43,7 +43,9 @@ def main(folder: Path) -> None:
     )
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    Daemon(interlock, settings, rights={os.getuid(): BOOTH_RIGHTS | OPERATOR_RIGHTS}).run(stop)
+    rights = {os.getuid(): BOOTH_RIGHTS | OPERATOR_RIGHTS}
+    orders = (folder / "orders").open("a", buffering=1)
+    Daemon(interlock, settings, rights=rights, orders=lambda each: print(each.reason, file=orders)).run(stop)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def test_orders_go_to_the_interlocks_own_process_where_there_is_one(pilot):
         utc_now=lambda: datetime.now(UTC),
         witness=[].append,
     )
-    daemon = Daemon(interlock, settings.interlock, rights={os.getuid(): OPERATOR_RIGHTS}).start()
+    daemon = Daemon(interlock, settings.interlock, rights={os.getuid(): OPERATOR_RIGHTS}, orders=[].append).start()
     try:
         request = ReleaseRequest.model_validate_json(turnkey(pilot, "order", "request").stdout)
         order = pilot.root / "release.json"

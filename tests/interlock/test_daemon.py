@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 from patience import PATIENCE_S, SLOW_LEASE_MS, wait_for
 
-from turnkey.interlock.daemon import Daemon, _Client, rights_of
+from turnkey.interlock.daemon import OPERATOR_RIGHTS, Daemon, _Client, rights_of
 from turnkey.interlock.interlock import Interlock
 from turnkey.interlock.latch import Latch
 from turnkey.interlock.lease import DaemonError, LeaseClient, ask, connect
@@ -185,7 +186,7 @@ def served(running):
     """The bench's interlock behind a daemon in this process, on the real clock."""
     made: list[Daemon] = []
 
-    def serve(rights=None, **interlock) -> Daemon:
+    def serve(rights=None, orders=None) -> Daemon:
         running.switch.close()
         settings = InterlockSettings(
             socket=SocketSettings(path=running.folder / "socket", markers=running.folder),
@@ -203,7 +204,7 @@ def served(running):
             gallery_key=KEY,
         )
         granted = rights or {os.getuid(): frozenset({"lease", "key", "status"})}
-        made.append(Daemon(running.interlock, settings, rights=granted).start())
+        made.append(Daemon(running.interlock, settings, rights=granted, orders=orders or [].append).start())
         return made[-1]
 
     yield serve
@@ -240,6 +241,33 @@ def test_a_user_without_the_right_to_apply_is_turned_away_and_one_without_the_ke
     client = LeaseClient(running.folder / "socket", silence_s=SLOW_LEASE_MS / 1e3).start()
     assert bytes(first_permit(client).gallery_key()) == b""
     client.close()
+
+
+def test_what_became_of_each_order_is_told_and_an_untold_one_stops(served, running):
+    told = []
+    served({os.getuid(): OPERATOR_RIGHTS}, told.append)
+    path = running.folder / "socket"
+    order = base64.b64encode(running.moratorium_order()).decode()
+    assert ask(path, Request(ask="apply", document=order)).done
+    assert ask(path, Request(ask="apply", document=order)).reason == "used-before"
+    assert ask(path, Request(ask="follow", document=order)).reason == "authority-fixed"
+    assert [(each.accepted, each.reason, each.act) for each in told] == [
+        (True, "accepted", "moratorium"),
+        (False, "used-before", None),
+        (False, "authority-fixed", None),
+    ]
+    assert told[0].digest == hashlib.sha256(base64.b64decode(order)).hexdigest()
+
+
+def test_an_order_that_the_ledger_does_not_take_stops_the_device(served, running):
+    def full(_judged):
+        raise WitnessError("the ledger is full")
+
+    served({os.getuid(): OPERATOR_RIGHTS}, full)
+    document = base64.b64encode(b"no order").decode()
+    answer = ask(running.folder / "socket", Request(ask="apply", document=document))
+    assert (answer.done, answer.reason) == (False, "record-unwritable")
+    assert running.interlock.state is State.FAULT
 
 
 def test_the_stop_is_on_the_ledger_after_the_clients_commit(served, running):

@@ -63,5 +63,12 @@ class AuthorityFolder:
         self.current = following
         return following
 
+    def envelope(self, version: int) -> bytes | None:
+        """A successor as it was followed; None where there is none of that version."""
+        try:
+            return self._disk.read(self._path(version)) if version <= self.current.version else None
+        except OSError:
+            return None
+
     def _path(self, version: int) -> Path:
         return self._folder / f"{version}.json"

@@ -25,7 +25,7 @@ from typing import Self
 
 from turnkey.interlock.interlock import Interlock
 from turnkey.interlock.notify import notify, watchdog_s
-from turnkey.interlock.orders import AuthorityFollowed, OrderAccepted, OrderRefused
+from turnkey.interlock.orders import AuthorityFollowed, Judged, OrderAccepted, OrderRefused, judged
 from turnkey.interlock.peers import Rights, Server, listen, rights_by_user
 from turnkey.interlock.permit import Permit, Stopped
 from turnkey.interlock.wire import MAX_PACKET, Answer, Request, WireError, pack_lease, unpack_request
@@ -34,8 +34,8 @@ from turnkey.settings import InterlockSettings, SocketSettings
 LOOK_AGAIN_S = 0.02
 """While stopped: how often it is seen whether recognition runs again."""
 
-BOOTH_RIGHTS = frozenset({"lease", "key", "status"})
-NOTARY_RIGHTS = frozenset({"lease", "status"})
+BOOTH_RIGHTS = frozenset({"lease", "key", "status", "authority"})
+NOTARY_RIGHTS = frozenset({"lease", "status", "authority"})
 OPERATOR_RIGHTS = frozenset({"status", "request", "apply", "follow"})
 CONSOLE_RIGHTS = frozenset({"status"})
 
@@ -99,6 +99,7 @@ class Daemon:
 
     Args:
         interlock: started by `start`.
+        orders: is told what became of each order; raises OSError where it cannot put that on the ledger, which stops.
         settings: limits and the socket.
         rights: what each user id may have.
         listener: a listening SOCK_SEQPACKET socket in place of the one that the settings name.
@@ -110,10 +111,12 @@ class Daemon:
         settings: InterlockSettings,
         *,
         rights: Rights,
+        orders: Callable[[Judged], None],
         listener: socket.socket | None = None,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._interlock = interlock
+        self._orders = orders
         self._settings = settings
         self._monotonic_ns = monotonic_ns
         self._server = Server(listener or listen(settings.socket.path), rights, self._serve, name="interlock")
@@ -186,12 +189,26 @@ class Daemon:
             return Answer(done=True, body=self._interlock.status().model_dump_json())
         if request.ask == "request":
             return Answer(done=True, body=self._interlock.release_request().model_dump_json())
+        if request.ask == "authority":
+            followed = self._interlock.followed(request.version)
+            if followed is None:
+                return Answer(
+                    done=False, reason="no-such-authority", message="this device has followed no such version"
+                )
+            return Answer(done=True, body=base64.b64encode(followed).decode())
         try:
             document = base64.b64decode(request.document, validate=True)
         except (binascii.Error, ValueError):
             return Answer(done=False, reason="not-an-envelope", message="the document is not base64")
         outcome: OrderAccepted | OrderRefused | AuthorityFollowed
         outcome = self._interlock.apply(document) if request.ask == "apply" else self._interlock.follow(document)
+        try:
+            self._orders(judged(document, outcome))
+        except OSError as error:
+            self._interlock.halt("record-unwritable")
+            return Answer(
+                done=False, reason="record-unwritable", message=f"stopped: the ledger has not taken it: {error}"
+            )
         if isinstance(outcome, OrderRefused):
             return Answer(done=False, reason=outcome.reason, message=outcome.message)
         return Answer(done=True, body=self._interlock.status().model_dump_json())

@@ -179,6 +179,10 @@ class Interlock:
             governor.happen(Event.AUTHORITY_FOLLOWED, "authority-followed")
             return AuthorityFollowed(version)
 
+    def followed(self, version: int) -> bytes | None:
+        """The envelope of a successor that this device has followed; None where there is none of that version."""
+        return self._folder.envelope(version) if self._folder is not None else None
+
     def halt(self, reason: str) -> None:
         """Stop, and latch a fault that another room found: a ledger that cannot be written, say."""
         with self._lock:

@@ -14,6 +14,7 @@ A refused order changes nothing: its nonce is not used up.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -193,6 +194,38 @@ class OrderRefused:
 
     reason: str
     message: str
+
+
+class Judged(BaseModel):
+    """What became of a document that was presented to the interlock, for the ledger.
+
+    Attributes:
+        accepted: whether it changed anything.
+        reason: `accepted`, `authority-followed`, or why not.
+        digest: SHA-256 of the document, hexadecimal.
+        act, order_id: of an accepted one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    accepted: bool
+    reason: str
+    digest: str
+    act: Literal["moratorium", "release", "authority"] | None = None
+    order_id: str | None = None
+
+
+def judged(document: bytes, outcome: OrderAccepted | AuthorityFollowed | OrderRefused) -> Judged:
+    """What became of `document`, in the words of the ledger."""
+    digest = hashlib.sha256(document).hexdigest()
+    match outcome:
+        case OrderRefused():
+            return Judged(accepted=False, reason=outcome.reason, digest=digest)
+        case OrderAccepted(order=order):
+            act: Literal["moratorium", "release"] = "release" if isinstance(order, ReleaseOrder) else "moratorium"
+            return Judged(accepted=True, reason="accepted", digest=digest, act=act, order_id=order.order_id)
+        case AuthorityFollowed():
+            return Judged(accepted=True, reason="authority-followed", digest=digest, act="authority")
 
 
 def judge(data: bytes, authority: Authority, here: Circumstances) -> OrderAccepted | OrderRefused:

@@ -46,4 +46,4 @@ def run_interlock(settings: Settings, stop: threading.Event) -> None:
         gallery_key=settings.gallery_key.read_bytes(),
         ledger_epoch=witness.ledger_epoch(),
     )
-    Daemon(interlock, limits, rights=rights_of(limits.socket)).run(stop)
+    Daemon(interlock, limits, rights=rights_of(limits.socket), orders=witness.judged).run(stop)

@@ -43,12 +43,13 @@ class Lease:
 
 
 class Request(BaseModel):
-    """What a client asks. `document` is an order's or an authority's envelope."""
+    """What a client asks. `document` is an order's or an authority's envelope, `version` an authority's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    ask: Literal["lease", "status", "request", "apply", "follow"]
+    ask: Literal["lease", "status", "request", "apply", "follow", "authority"]
     document: str = ""
+    version: int = 0
 
 
 class Answer(BaseModel):

@@ -4,6 +4,7 @@ One request and one answer per connection (SOCK_SEQPACKET), JSON:
 
     {"ask": "epoch"}                     -> {"epoch": 7}      the highest epoch on the ledger, 0 where there is none
     {"ask": "keep", "transition": {...}} -> {"kept": true}    only once the entry is on disk
+    {"ask": "judged", "judged": {...}}   -> {"kept": true}    the same, of an order that was accepted or refused
 
 Rules kept here:
 1. No answer in time, or any other answer, is a transition that was not witnessed: the interlock stops.
@@ -17,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from turnkey.interlock.lease import connect
+from turnkey.interlock.orders import Judged
 from turnkey.interlock.status import Transition
 
 ANSWER_TIMEOUT_S = 2.0
@@ -44,6 +46,15 @@ class SocketWitness:
         told = asdict(transition) | {"utc": transition.utc.isoformat()}
         if self._ask({"ask": "keep", "transition": told}) != {"kept": True}:
             raise WitnessError("the notary did not keep the transition")
+
+    def judged(self, judged: Judged) -> None:
+        """Put on the ledger what became of an order, or of a successor of the authority.
+
+        Raises:
+            WitnessError: it is not known to be there.
+        """
+        if self._ask({"ask": "judged", "judged": judged.model_dump(mode="json")}) != {"kept": True}:
+            raise WitnessError("the notary did not keep what became of an order")
 
     def ledger_epoch(self) -> int:
         """The highest epoch on the ledger.

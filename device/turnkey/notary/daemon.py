@@ -40,6 +40,7 @@ from turnkey.notary.wire import (
     Attend,
     HandOver,
     Keep,
+    KeepJudgement,
     Note,
     Quiet,
     RecordEvent,
@@ -49,10 +50,10 @@ from turnkey.notary.wire import (
     Submit,
     Units,
 )
-from turnkey.notary.witness import first_good_units, ledger_epoch, since_capture_s, switch_changed
+from turnkey.notary.witness import first_good_units, ledger_epoch, order_seen, since_capture_s, switch_changed
 from turnkey.settings import SocketSettings
 
-WITNESS_RIGHTS = frozenset({"epoch", "keep"})
+WITNESS_RIGHTS = frozenset({"epoch", "keep", "judged"})
 UPDATE_RIGHTS = frozenset({"update", "quiet", "units"})
 BOOTH_RIGHTS = frozenset({"work", "record", "submit", "hand_over", "attend"})
 CONSOLE_RIGHTS = frozenset({"note"})
@@ -152,6 +153,9 @@ class NotaryDaemon:
                 return b'{"epoch": %d}' % ledger_epoch(self._journal)
             case Keep():
                 self._keep(ask.transition)
+                return b'{"kept": true}'
+            case KeepJudgement():
+                self._notary.record(order_seen(ask.judged))
                 return b'{"kept": true}'
             case RecordWork():
                 self._work(ask)

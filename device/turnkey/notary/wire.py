@@ -1,7 +1,7 @@
 """What the notary's process and its clients say to each other over the Unix socket. Pure.
 
-One request is one packet and has one answer (SOCK_SEQPACKET, JSON). What the interlock asks (`epoch`, `keep`) is
-`turnkey.interlock.witness`'s; `update`, `quiet` and `units` are the updater's; the rest is the booth's.
+One request is one packet and has one answer (SOCK_SEQPACKET, JSON). `epoch`, `keep` and `judged` are the interlock's
+(`turnkey.interlock.witness`); `update`, `quiet` and `units` are the updater's; the rest is the booth's.
 
 Rules kept here:
 1. The booth can say nothing but a record of these schemas; a packet that is none has no answer but a refusal.
@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
+from turnkey.interlock.orders import Judged
 from turnkey.interlock.status import Transition
 from turnkey.leads.records import (
     Captured,
@@ -53,6 +54,13 @@ class Keep(_Packet):
 
     ask: Literal["keep"]
     transition: Transition
+
+
+class KeepJudgement(_Packet):
+    """Put on the ledger what became of an order, or of a successor of the authority."""
+
+    ask: Literal["judged"]
+    judged: Judged
 
 
 class RecordWork(_Packet):
@@ -130,7 +138,18 @@ class Attend(_Packet):
 
 
 Ask = (
-    AskEpoch | Keep | RecordWork | RecordEvent | Note | Submit | HandOver | Attend | RecordUpdate | AskQuiet | AskUnits
+    AskEpoch
+    | Keep
+    | KeepJudgement
+    | RecordWork
+    | RecordEvent
+    | Note
+    | Submit
+    | HandOver
+    | Attend
+    | RecordUpdate
+    | AskQuiet
+    | AskUnits
 )
 ASK: TypeAdapter[Ask] = TypeAdapter(Annotated[Ask, Field(discriminator="ask")])
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from turnkey.interlock.orders import Judged
 from turnkey.interlock.status import Transition
-from turnkey.leads.records import HealthChecked, LedgerEntry, SwitchChanged
+from turnkey.leads.records import HealthChecked, LedgerEntry, OrderSeen, SwitchChanged
 from turnkey.notary.journal import Journal
 
 
@@ -20,6 +21,17 @@ def switch_changed(transition: Transition) -> SwitchChanged:
         channel_b=reading.channel_b if reading else None,
         epoch=transition.epoch,
         order_id=transition.order_id,
+    )
+
+
+def order_seen(judged: Judged) -> OrderSeen:
+    """What became of an order, or of a successor of the authority, as it goes onto the ledger."""
+    return OrderSeen(
+        accepted=judged.accepted,
+        reason=judged.reason,
+        order_digest=judged.digest,
+        act=judged.act,
+        order_id=judged.order_id,
     )
 
 

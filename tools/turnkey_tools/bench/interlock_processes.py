@@ -1,10 +1,9 @@
-"""The same stops across processes: the interlock's daemon in one, the booth in another, the key turned by a third.
+"""The same stops across processes: interlock and notary as the device runs them, and a booth that says what it saw.
 
-    python -m turnkey_tools.bench.interlock_processes daemon ROOT    the daemon; ROOT/switch.json is its key
-    python -m turnkey_tools.bench.interlock_processes booth ROOT     the booth; takes orders as JSON lines on stdin
+    python -m turnkey_tools.bench.interlock_processes booth ROOT     takes orders as lines on stdin, answers with JSON
 
 The key is a file here, seen by polling each 20 ms; real lines have edges. All times are CLOCK_MONOTONIC, one clock for
-all processes of a machine.
+all processes of a machine. What stands behind a stop is read from the notary's ledger, by this process.
 """
 
 from __future__ import annotations
@@ -12,37 +11,34 @@ from __future__ import annotations
 import base64
 import json
 import os
+import pwd
 import random
-import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 
 from turnkey.booth import Booth, CaseEnrolled, Recorded
 from turnkey.capture.folder import FolderCamera
 from turnkey.device import calibration_groups, model_id
-from turnkey.envelope import SigningKey
 from turnkey.gallery.gallery import Gallery
 from turnkey.interlock.authority import first_authority
-from turnkey.interlock.daemon import BOOTH_RIGHTS, OPERATOR_RIGHTS, Daemon
-from turnkey.interlock.interlock import Interlock
-from turnkey.interlock.latch import Latch
 from turnkey.interlock.lease import DaemonError, LeaseClient, ask
 from turnkey.interlock.orders import ReleaseRequest
 from turnkey.interlock.permit import Permit, Stopped
-from turnkey.interlock.status import InterlockStatus, Transition
+from turnkey.interlock.status import InterlockStatus
 from turnkey.interlock.switch import SimulatedSwitch
 from turnkey.interlock.wire import Request
-from turnkey.leads.policy import PolicyReason, PolicyRefusal, SignedPolicy, read_policy
-from turnkey.leads.records import Captured, Enrolled, LeadSigned, LedgerEntry, Searched
+from turnkey.leads.records import Enrolled, LeadSigned, LedgerEntry
+from turnkey.notary.client import NotaryClient
 from turnkey.notary.journal import Journal
-from turnkey.notary.notary import Clocks, Notary
-from turnkey.settings import Settings, SocketSettings, read_settings
+from turnkey.policy_file import PolicyFile
+from turnkey.recording import system_clocks
+from turnkey.settings import read_settings
 from turnkey.vision.analyzer import Analyzer
 from turnkey.vision.manifest import read_manifest
 from turnkey_tools.bench.interlock import (
@@ -52,70 +48,83 @@ from turnkey_tools.bench.interlock import (
     BenchError,
     Stops,
     WatchedCamera,
+    behind_stops,
     lay_out,
     percentiles,
 )
 from turnkey_tools.pilot import Pilot
 
+START_S = 60.0
+
 
 def stop_across_processes(
     pilot: Pilot, faces: Path, stops: int, seed: int, tick: Callable[[int], None] = lambda _done: None
 ) -> Stops:
-    """Stop a booth whose interlock is another process.
+    """Stop a device whose interlock, notary and booth are processes of their own.
 
     Args, Raises: see `stop_in_process`.
     """
     lay_out(pilot.root, faces)
-    (pilot.root / "state").mkdir(exist_ok=True)
     with ExitStack() as parts:
-        processes = [_spawn("daemon", pilot.root), _spawn("booth", pilot.root)]
-        for process in processes:
-            parts.callback(_end, process)
-        return _Driver(pilot, processes[1], seed).run(stops, tick)
+        # The path of a Unix socket has 107 bytes; a pilot's may be longer.
+        sockets = Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="turnkey-")))
+        _name_sockets(pilot, sockets)
+        for name in ("notary", "interlock"):
+            _state(pilot.root, name).mkdir()
+            parts.callback(_end, _unit(pilot, name))
+            _await_socket(sockets / name)
+        _state(pilot.root, "booth").mkdir()
+        command = [sys.executable, "-m", __name__, "booth", str(pilot.root)]
+        booth = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
+        parts.callback(_end, booth)
+        return _Driver(pilot, sockets, booth, seed).run(stops, tick)
 
 
-def run_daemon(root: Path) -> None:
-    """The daemon: everything real but the wires, and its witness is a file."""
-    settings = read_settings(root / "device.toml")
-    limits = QUICK.model_copy(update={"socket": SocketSettings(path=root / "socket", markers=root)})
-    with (root / "transitions").open("a", buffering=1) as transitions:
-
-        def witness(transition: Transition) -> None:
-            transitions.write(f"{transition.monotonic_ns} {transition.state}\n")
-
-        interlock = Interlock(
-            SimulatedSwitch(root / "switch.json"),
-            Latch(settings.state / "latch"),
-            device_id=settings.device_id,
-            authority=first_authority(settings.authority.read_bytes()),
-            settings=limits,
-            monotonic_ns=time.monotonic_ns,
-            utc_now=lambda: datetime.now(UTC),
-            witness=witness,
-            gallery_key=settings.gallery_key.read_bytes(),
+def _name_sockets(pilot: Pilot, sockets: Path) -> None:
+    """Quick limits, and every process the same user: nobody else may connect."""
+    user = pwd.getpwuid(os.getuid()).pw_name
+    users = "".join(f'{name}_user = "{user}"\n' for name in ("booth", "notary", "operator", "interlock"))
+    with pilot.settings_file.open("a") as settings:
+        settings.write(
+            f"closing_stable_ms = {QUICK.closing_stable_ms}\npulse_every_ms = {QUICK.pulse_every_ms}\n"
+            f'[interlock.socket]\npath = "{sockets}/interlock"\nnotary = "{sockets}/notary"\n'
+            f'booth = "{sockets}/booth"\nmarkers = "{sockets}"\n{users}'
         )
-        stop = threading.Event()
-        signal.signal(signal.SIGTERM, lambda *_: stop.set())
-        Daemon(interlock, limits, rights={os.getuid(): BOOTH_RIGHTS | OPERATOR_RIGHTS}).run(stop)
+
+
+def _state(root: Path, name: str) -> Path:
+    return root / f"state-{name}"
+
+
+def _unit(pilot: Pilot, name: str) -> subprocess.Popen[str]:
+    """Start a process as its unit does."""
+    command = [sys.executable, "-m", "turnkey.cli", "--config", str(pilot.settings_file), "run", name]
+    own = {"TURNKEY_STATE": str(_state(pilot.root, name)), "TURNKEY_OUTBOX": str(pilot.root / "outbox.db")}
+    return subprocess.Popen(command, env=os.environ | own, text=True)  # noqa: S603 - ourselves
+
+
+def _await_socket(path: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while not path.is_socket():
+        if time.monotonic() > deadline:
+            raise BenchError(f"{path.name} did not start")
+        time.sleep(0.02)
 
 
 def run_booth(root: Path) -> None:
-    """The booth: real models, gallery and ledger; its permits are leases. Answers each line of stdin with lines."""
+    """The booth: real models and gallery; its permits are leases, its records go to the notary's socket."""
     settings = read_settings(root / "device.toml")
+    sockets = settings.interlock.socket
+    state = _state(root, "booth")
     manifest = read_manifest(settings.models)
-    clocks = Clocks(lambda: datetime.now(UTC), time.monotonic_ns, lambda: os.urandom(16).hex())
-    journal = Journal(settings.state / "ledger.db")
-    notary = Notary(
-        journal,
-        SigningKey.from_pem(settings.signing_key.read_bytes()),
-        lambda _message_id, _envelope: None,
-        device_id=settings.device_id,
-        clocks=clocks,
-    )
+    notary = NotaryClient(sockets.notary).start()
+    gate = LeaseClient(sockets.path).start()
     model = model_id(manifest.embedder)
-    gallery = Gallery(settings.state / "gallery.db", model)
-    gate = LeaseClient(root / "socket").start()
+    gallery = Gallery(state / "gallery.db", model)
     analyzer = Analyzer.load(settings.models, threads=1)
+    authority = first_authority(settings.authority.read_bytes())
+    policies = PolicyFile(settings.policy, state / "policy.json", settings.device_id)
+    clocks = system_clocks()
 
     def booth_with(camera: FolderCamera | WatchedCamera) -> Booth:
         return Booth(
@@ -124,7 +133,7 @@ def run_booth(root: Path) -> None:
             analyzer=analyzer,
             gallery=gallery,
             notary=notary,
-            policy=lambda: _policy(settings),
+            policy=lambda: policies.in_force(authority, clocks.utc_now()),
             calibration=calibration_groups(manifest.calibration),
             model_id=model,
             clocks=clocks,
@@ -160,21 +169,19 @@ def run_booth(root: Path) -> None:
             camera.handed_out_ns.clear()
             done = isinstance(booth.book(argument), Recorded)
             say(done=done, returned=time.monotonic_ns(), frames_ns=camera.handed_out_ns)
-        elif word == "ledger":
-            entries = [LedgerEntry.model_validate_json(data) for data in journal.entries(limit=journal.size)]
-            work = [each for each in entries if isinstance(each.event, Captured | Searched | LeadSigned | Enrolled)]
+        elif word == "templates":
             gallery.unlock(_permit(gate).gallery_key())
-            say(entries=[[each.event.kind, each.monotonic_ns] for each in work], templates=gallery.size("bookings"))
+            say(templates=gallery.size("bookings"))
 
 
 class _Driver:
     """Turns the key, and keeps the score."""
 
-    def __init__(self, pilot: Pilot, booth: subprocess.Popen[str], seed: int) -> None:
+    def __init__(self, pilot: Pilot, sockets: Path, booth: subprocess.Popen[str], seed: int) -> None:
         self._pilot, self._booth = pilot, booth
         self._random = random.Random(seed)  # noqa: S311 - moments, not secrets
-        self._socket = pilot.root / "socket"
-        self._switch = SimulatedSwitch(pilot.root / "switch.json")
+        self._socket = sockets / "interlock"
+        self._switch = SimulatedSwitch(_state(pilot.root, "interlock") / "simulated-switch.json")
 
     def run(self, stops: int, tick: Callable[[int], None]) -> Stops:
         """Measure."""
@@ -211,36 +218,33 @@ class _Driver:
     def _score(
         self, delays_ms: list[float], seen_ms: list[float], discards_ms: list[float], frames_after: int
     ) -> Stops:
-        answer = self._ask_booth("ledger")
-        entries = answer["entries"]
-        if not isinstance(entries, list):
-            raise BenchError("the booth does not say what it did")
-        lines = (self._pilot.root / "transitions").read_text().split("\n")
-        transitions = [(int(line.split()[0]), line.split()[1]) for line in lines if line]
-
-        def behind(moment_ns: int) -> bool:
-            """Whether the last transition on record before the moment was a stop."""
-            before = [state for at_ns, state in transitions if at_ns <= moment_ns]
-            return bool(before) and before[-1] != "RUNNING"
-
-        after = [kind for kind, at_ns in entries if behind(at_ns)]
-        templates = sum(kind == "enrolment" for kind, _ in entries)
-        unknown = int(str(answer["templates"])) + len(CASES) - templates
+        templates = int(str(self._ask_booth("templates")["templates"]))
+        entries = self._entries()
+        # By the ledger's order: across processes a permit's death here says nothing of what the notary's was then.
+        leads_after, templates_after = behind_stops(entries, [])
+        enrolled = sum(isinstance(each.event, Enrolled) for each in entries) - len(CASES)
         p50, p99, worst = percentiles(delays_ms)
         return Stops(
             stops=len(delays_ms),
             interrupted=len(discards_ms),
-            leads=sum(kind == "lead" for kind, _ in entries),
-            templates=templates - len(CASES),
+            leads=sum(isinstance(each.event, LeadSigned) for each in entries),
+            templates=enrolled,
             frames_after=frames_after,
-            leads_after=sum(kind != "enrolment" for kind in after),
-            templates_after=after.count("enrolment") + abs(unknown),
+            leads_after=leads_after,
+            templates_after=templates_after + abs(templates - enrolled),
             p50_ms=p50,
             p99_ms=p99,
             worst_ms=worst,
             discarded_p99_ms=percentiles(discards_ms or [0.0])[1],
             seen_p99_ms=percentiles(seen_ms)[1],
         )
+
+    def _entries(self) -> list[LedgerEntry]:
+        journal = Journal(_state(self._pilot.root, "notary") / "ledger.db")
+        try:
+            return [LedgerEntry.model_validate_json(data) for data in journal.entries(limit=journal.size)]
+        finally:
+            journal.close()
 
     def _release(self) -> None:
         self._switch.close_key()
@@ -269,7 +273,8 @@ class _Driver:
 
     def _ask_booth(self, line: str) -> dict[str, object]:
         self._tell_booth(line)
-        return self._hear({"permit": "permit", "ledger": "entries"}.get(line.partition(" ")[0], "done"))
+        word = line.partition(" ")[0]
+        return self._hear(word if word in ("permit", "templates") else "done")
 
     def _hear(self, *wanted: str) -> dict[str, object]:
         heard: dict[str, object] = {}
@@ -279,20 +284,6 @@ class _Driver:
                 raise BenchError("the booth is gone")
             heard |= json.loads(line)
         return heard
-
-
-def _policy(settings: Settings) -> SignedPolicy | PolicyRefusal:
-    authority = first_authority(settings.authority.read_bytes())
-    for role in authority.roles.values():
-        if "policy" in role.may:
-            return read_policy(
-                settings.policy.read_bytes(),
-                keys=role.public_keys(),
-                threshold=role.threshold,
-                device_id=settings.device_id,
-                now=datetime.now(UTC),
-            )
-    return PolicyRefusal(PolicyReason.NOT_SIGNED, "nobody may sign a policy")
 
 
 def _permit(gate: LeaseClient) -> Permit:
@@ -305,11 +296,6 @@ def _permit(gate: LeaseClient) -> Permit:
     raise BenchError("no lease came")
 
 
-def _spawn(role: str, root: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", __name__, role, str(root)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603 - ourselves
-
-
 def _end(process: subprocess.Popen[str]) -> None:
     process.terminate()
     try:
@@ -320,4 +306,4 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 if __name__ == "__main__":
-    {"daemon": run_daemon, "booth": run_booth}[sys.argv[1]](Path(sys.argv[2]))
+    run_booth(Path(sys.argv[2]))
