@@ -31,6 +31,7 @@ from turnkey.interlock.switch import SimulatedSwitch
 from turnkey.interlock.wire import Request
 from turnkey.leads.policy import PolicyRefusal
 from turnkey.leads.records import Partition
+from turnkey.ledger_cli import ledger_app
 from turnkey.order_cli import authority_app, order_app
 from turnkey.process_cli import process_app
 from turnkey.update_cli import health, update_app
@@ -50,6 +51,7 @@ app.add_typer(process_app, name="run")
 app.add_typer(gallery_app(chosen_device), name="gallery")
 app.add_typer(update_app, name="update")
 app.command()(health)
+app.add_typer(ledger_app, name="ledger")
 
 PicturesOption = Annotated[
     Path | None, typer.Option(help="Play the pictures of this directory instead of the configured camera.")

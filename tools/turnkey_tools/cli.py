@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from turnkey_tools.audit.commands import app as audit
 from turnkey_tools.authority import app as authority
 from turnkey_tools.bench.commands import app as bench
 from turnkey_tools.bridge import bridge
@@ -21,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Turnkey on a workstation: build and verify models, evaluate them, measure, receive and verify leads.",
 )
+app.add_typer(audit, name="audit")
 app.add_typer(authority, name="authority")
 app.add_typer(bench, name="bench")
 app.add_typer(evaluate, name="evaluate")

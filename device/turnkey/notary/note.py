@@ -22,6 +22,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -35,6 +36,7 @@ MAX_SIGNATURES = 100
 _SIGNATURE_BYTES = 64
 _NAME = re.compile(r"[^\s+]+")
 _LINE = re.compile("— ([^\\s+]+) ([A-Za-z0-9+/]+={0,2})")
+_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f]")
 _SIZE = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
@@ -65,7 +67,7 @@ class NoteKey:
         if not _NAME.fullmatch(self.name):
             raise NoteError("bad-name", f"not a key name: {self.name!r}; no spaces and no plus")
 
-    @property
+    @cached_property
     def key_id(self) -> bytes:
         """First four bytes of SHA-256 over name, newline, type and public key."""
         return hashlib.sha256(self.name.encode() + b"\n" + self._typed()).digest()[:4]
@@ -191,7 +193,7 @@ def parse_note(note: str) -> Note:
         raise NoteError("too-large", f"a note has at most {MAX_NOTE_BYTES} bytes here")
     text, separator, rest = note.rpartition("\n\n")
     lines = rest.split("\n")
-    if not separator or not text or lines.pop() or not lines or len(lines) > MAX_SIGNATURES or _controls(note):
+    if not separator or not text or lines.pop() or not lines or len(lines) > MAX_SIGNATURES or _CONTROLS.search(note):
         raise NoteError("not-a-note", "not a signed note: text, an empty line, signature lines")
     return Note(text + "\n", tuple(_signature(line) for line in lines))
 
@@ -268,7 +270,3 @@ def _signature(line: str) -> Signature:
     if parts is None or len(value) <= 4:
         raise NoteError("not-a-note", "a signature line is a dash, a name, and base64")
     return Signature(parts[1], value[:4], value[4:])
-
-
-def _controls(note: str) -> bool:
-    return any(character < " " and character != "\n" for character in note)

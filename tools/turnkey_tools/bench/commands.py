@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+from turnkey_tools.bench.audit import audit
 from turnkey_tools.bench.gallery_commands import gallery, spread
 from turnkey_tools.leads.bench import uplink
 
@@ -22,6 +23,7 @@ def bench() -> None:
     """Measure, and print what was measured."""
 
 
+app.command()(audit)
 app.command()(gallery)
 app.command()(spread)
 app.command()(uplink)
