@@ -23,6 +23,7 @@ from turnkey.chosen import (
     fail,
     interlock_socket,
 )
+from turnkey.console_cli import officer_app
 from turnkey.database import StorageError
 from turnkey.device import Device, DeviceBusy, DeviceError, simulated_switch_file, uplink_settings
 from turnkey.gallery_cli import gallery_app
@@ -48,6 +49,7 @@ app.add_typer(key, name="key")
 app.add_typer(order_app, name="order")
 app.add_typer(authority_app, name="authority")
 app.add_typer(process_app, name="run")
+app.add_typer(officer_app, name="officer")
 app.add_typer(gallery_app(chosen_device), name="gallery")
 app.add_typer(update_app, name="update")
 app.command()(health)

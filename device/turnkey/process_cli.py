@@ -13,7 +13,7 @@ from turnkey.database import StorageError
 from turnkey.envelope import KeyFileError
 from turnkey.interlock.authority import AuthorityError
 from turnkey.interlock.process import run_interlock
-from turnkey.processes import ProcessFailed, run_booth, run_notary
+from turnkey.processes import ProcessFailed, run_booth, run_console, run_notary
 from turnkey.settings import Settings
 from turnkey.update_cli import run_update
 from turnkey.vision.manifest import ModelError
@@ -42,6 +42,12 @@ def run_booth_process() -> None:
 
 
 process_app.command("update")(run_update)
+
+
+@process_app.command("console")
+def run_console_process() -> None:
+    """Serve the officers' console to a browser on this machine, as the unit turnkey-console does."""
+    _run_process(run_console, "the console cannot go on")
 
 
 def _run_process(process: Callable[[Settings, threading.Event], None], failed: str) -> None:

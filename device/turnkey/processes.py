@@ -18,7 +18,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from turnkey.booth import Booth
+from turnkey.booth_desk import BoothDesk
 from turnkey.booth_socket import BoothServer
+from turnkey.console_rooms import RemoteRoom, open_viewfinder
+from turnkey.console_server import ConsoleServer, console_listener
 from turnkey.database import StorageError
 from turnkey.device import calibration_groups, model_id, new_camera
 from turnkey.following import FollowedAuthority
@@ -176,8 +179,6 @@ def run_booth(settings: Settings, stop: threading.Event) -> None:
         model = model_id(manifest.embedder)
         gallery = Gallery(settings.state / "gallery.db", model, **settings.gallery.model_dump())
         parts.callback(gallery.lock)
-        # The notary has a memory of its own, and puts what comes into force on the ledger.
-        policies = PolicyFile(settings.policy, settings.state / "policy-of-the-booth.json", settings.device_id)
         camera = new_camera(settings)
         parts.callback(camera.close)
         notary = NotaryClient(sockets.notary).start()
@@ -190,19 +191,13 @@ def run_booth(settings: Settings, stop: threading.Event) -> None:
             end.fail(reason)
             gallery.lock()
 
-        def policy() -> SignedPolicy | PolicyRefusal:
-            status = _status(sockets.path)
-            if status is None:
-                return PolicyRefusal(PolicyReason.NOT_SIGNED, "the interlock does not say whose policies hold")
-            return _policy(policies, authority, status)
-
         booth = Booth(
             gate=gate,
             camera=camera,
             analyzer=analyzer,
             gallery=gallery,
             notary=notary,
-            policy=policy,
+            policy=_policy_known(settings, authority, "policy-of-the-booth.json"),
             calibration=calibration_groups(manifest.calibration),
             model_id=model,
             clocks=system_clocks(),
@@ -210,10 +205,25 @@ def run_booth(settings: Settings, stop: threading.Event) -> None:
         )
         lock = _Lock(gate, gallery, stop)
         lock.start()
-        server = BoothServer(booth, passed_socket() or listen(sockets.booth), sockets)
+        desk = BoothDesk(booth, open_viewfinder(settings, manifest, camera, gate.permit))
+        server = BoothServer(desk, passed_socket() or listen(sockets.booth), sockets)
         parts.callback(server.close)
         server.start()
         end.wait(lambda: server.is_alive() and lock.is_alive())
+
+
+def run_console(settings: Settings, stop: threading.Event) -> None:
+    """Serve the console to this machine's browser, running or stopped, until `stop`.
+
+    Raises:
+        StorageError, AuthorityError, OSError: it cannot start.
+    """
+    sockets = settings.interlock.socket
+    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    policy = _policy_known(settings, _authority(settings), "policy-of-the-console.json")
+    room = RemoteRoom(sockets, settings.state, lambda: _status(sockets.path), policy)
+    with ConsoleServer(room, settings, passed_socket() or console_listener(settings.console)) as server:
+        _End(stop).wait(server.is_alive)
 
 
 def _authority(settings: Settings) -> FollowedAuthority:
@@ -226,6 +236,24 @@ def _status(path: Path) -> InterlockStatus | None:
         return InterlockStatus.model_validate_json(ask(path, Request(ask="status"), STATUS_TIMEOUT_S).body)
     except (DaemonError, ValueError):
         return None
+
+
+def _policy_known(
+    settings: Settings, authority: FollowedAuthority, memory: str
+) -> Callable[[], SignedPolicy | PolicyRefusal]:
+    """The policy in force, for a process beside the notary's; `memory`: the name of its own memory of what was.
+
+    The notary has another, and puts what comes into force on the ledger.
+    """
+    policies = PolicyFile(settings.policy, settings.state / memory, settings.device_id)
+
+    def policy() -> SignedPolicy | PolicyRefusal:
+        status = _status(settings.interlock.socket.path)
+        if status is None:
+            return PolicyRefusal(PolicyReason.NOT_SIGNED, "the interlock does not say whose policies hold")
+        return _policy(policies, authority, status)
+
+    return policy
 
 
 def _policy(

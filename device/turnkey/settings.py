@@ -78,7 +78,7 @@ class SocketSettings(_Section):
         operator_user: may ask for the status, and apply orders.
         interlock_user: may put transitions on the ledger.
         update_user: may put the steps of an update on the ledger.
-        console_user: may ask for the status, book, see the preview, and note that a booking has no picture.
+        console_user: may ask for the status, book, look, and note that a booking has no picture.
         notary: the notary's socket, where transitions are witnessed and records submitted.
         booth: the booth's socket, where bookings are asked for.
         markers: directory in which `running` or `stopped` exists, for systemd's path units.
@@ -223,6 +223,15 @@ class UpdateSettings(_Section):
     folder: Path = Path("/var/lib/turnkey-update")
 
 
+class ConsoleSettings(_Section):
+    """The console, on loopback, for this machine's own browser; `officers` is written by `turnkey officer`, as root."""
+
+    officers: Path = Path("/etc/turnkey/officers.json")
+    port: Annotated[int, Field(ge=0, le=65535)] = 8180
+    idle_lock_min: float = Field(default=10.0, gt=0, le=30, description="Untouched so long, it asks for the PIN again.")
+    abandoned_s: float = Field(default=15.0, ge=2, le=120, description="A browser silent so long may be replaced.")
+
+
 class Settings(BaseSettings):
     """Everything a device is told.
 
@@ -259,6 +268,7 @@ class Settings(BaseSettings):
     gallery: GallerySettings = GallerySettings()
     attestation: AttestationSettings = AttestationSettings()
     update: UpdateSettings = UpdateSettings()
+    console: ConsoleSettings = ConsoleSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -274,7 +284,6 @@ class Settings(BaseSettings):
 
     @property
     def outbox_file(self) -> Path:
-        """Where the outbox is."""
         return self.outbox or self.state / "outbox.db"
 
     def resolved(self, base: Path) -> Settings:
@@ -284,6 +293,7 @@ class Settings(BaseSettings):
                 "camera": _absolute(self.camera, base, "folder"),
                 "broker": _absolute(self.broker, base, "ca", "certificate", "key"),
                 "update": _absolute(self.update, base, *_UPDATE_PATHS),
+                "console": _absolute(self.console, base, "officers"),
             }
         )
 

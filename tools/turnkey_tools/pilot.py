@@ -155,6 +155,9 @@ certificate = "{device.mqtt.certificate.relative_to(root)}"
 key = "{device.mqtt.key.relative_to(root)}"
 settle_s = 2.0
 
+[console]
+officers = "officers.json"
+
 [interlock]
 adapter = "simulated"
 """

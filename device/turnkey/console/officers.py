@@ -12,8 +12,9 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from enum import StrEnum
 from functools import cache
 from itertools import pairwise
@@ -41,6 +42,7 @@ class SignInRefusal(StrEnum):
     TRAINING = "training-too-old"
     OFFICERS_FILE = "officers-file-unusable"
     OTHER_BROWSER = "console-in-use"
+    POLICY = "policy-missing"
 
 
 class OfficersError(Exception):
@@ -106,11 +108,13 @@ def hashed(pin: str) -> str:
     return _HASHER.hash(pin)
 
 
-def admit(officers: Officers, badge: str, pin: str, *, today: date, valid_days: int) -> Admitted | SignInRefusal:
-    """Whether this badge and PIN may sign in today. Takes some 0.1 s by design: call it off the event loop.
+def admit(
+    officers: Officers, badge: str, pin: str, training_counts: Callable[[date], bool]
+) -> Admitted | SignInRefusal:
+    """Whether this badge and PIN may sign in. Takes some 0.1 s by design: call it off the event loop.
 
     Args:
-        valid_days: for how many days a training is good.
+        training_counts: whether a training of this day counts today, as the policy has it.
     """
     officer = officers.find(badge)
     try:
@@ -119,7 +123,7 @@ def admit(officers: Officers, badge: str, pin: str, *, today: date, valid_days: 
         return SignInRefusal.WRONG
     if officer is None:
         return SignInRefusal.WRONG
-    if not officer.trained_on <= today < officer.trained_on + timedelta(days=valid_days):
+    if not training_counts(officer.trained_on):
         return SignInRefusal.TRAINING
     return Admitted(officer.badge)
 

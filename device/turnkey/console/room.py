@@ -10,8 +10,9 @@ Rules kept here:
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Literal, Protocol, runtime_checkable
 
 from turnkey.interlock.machine import State
@@ -58,12 +59,22 @@ class PolicyState:
     Attributes:
         refusal: why there is none in force; empty where there is one.
         booking_number_format: regular expression for a whole booking number.
+        training_days: how long an officer's training counts.
         until: when it ends.
     """
 
     refusal: str = ""
     booking_number_format: str = ""
+    training_days: int = 0
     until: datetime | None = None
+
+    def permits(self, booking_number: str) -> bool:
+        """Whether this is a booking number of the agency's form. Without a policy none is."""
+        return not self.refusal and re.fullmatch(self.booking_number_format, booking_number) is not None
+
+    def training_counts(self, trained_on: date, today: date) -> bool:
+        """Whether a training of `trained_on` counts on `today`. Without a policy none does."""
+        return timedelta() <= today - trained_on < timedelta(days=self.training_days)
 
 
 @dataclass(frozen=True)

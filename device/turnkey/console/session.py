@@ -27,6 +27,7 @@ class Session:
     Attributes:
         badge: whose.
         language: of the words shown.
+        theme: `day`, `night`, or empty for what the browser prefers.
         token: what the browser's cookie holds.
         csrf: what each form holds.
         touched_s: when an officer last did something, monotonic seconds.
@@ -41,6 +42,7 @@ class Session:
     seen_s: float
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    theme: str = ""
     locked: bool = False
     visit: Visit = field(default_factory=Visit)
 

@@ -37,7 +37,7 @@ LOOK_AGAIN_S = 0.02
 BOOTH_RIGHTS = frozenset({"lease", "key", "status", "authority"})
 NOTARY_RIGHTS = frozenset({"lease", "status", "authority"})
 OPERATOR_RIGHTS = frozenset({"status", "request", "apply", "follow"})
-CONSOLE_RIGHTS = frozenset({"status"})
+CONSOLE_RIGHTS = frozenset({"status", "authority"})
 
 
 def rights_of(settings: SocketSettings) -> Rights:
