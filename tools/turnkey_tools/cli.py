@@ -15,6 +15,7 @@ from turnkey_tools.leads.cli import app as leads
 from turnkey_tools.models.commands import app as models
 from turnkey_tools.order import app as order
 from turnkey_tools.provision import provision
+from turnkey_tools.release.cli import app as release
 from turnkey_tools.schemas import schemas
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app.add_typer(evaluate, name="evaluate")
 app.add_typer(leads, name="leads")
 app.add_typer(models, name="models")
 app.add_typer(order, name="order")
+app.add_typer(release, name="release")
 app.command()(bridge)
 app.command()(fleet)
 app.command()(hardware_key)

@@ -1,0 +1,1 @@
+"""`turnkeyctl release`: signing and publishing what devices take as updates."""
