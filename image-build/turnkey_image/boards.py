@@ -1,0 +1,126 @@
+"""What one board needs beside what every board has. A new board is one more entry in `BOARDS`.
+
+Rules kept here:
+1. A board adds; it takes nothing away: overlay, units, users and the Python environment are the same on all.
+2. `compatible` goes into each bundle: a device refuses a bundle for another kind of board.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+EVERYWHERE: Final = (
+    "systemd",
+    "systemd-sysv",
+    "systemd-timesyncd",
+    "systemd-resolved",
+    "dbus",
+    "udev",
+    "python3",
+    "rauc",
+    "rauc-service",
+    "libubootenv-tool",
+    "iproute2",
+    "kmod",
+    "e2fsprogs",
+    "initramfs-tools",
+    "zstd",
+    "util-linux",
+    "ca-certificates",
+)
+"""Debian packages of every image; nothing that they do not need themselves comes along."""
+
+KIOSK: Final = ("cage", "chromium", "fonts-dejavu-core", "libinput-bin")
+"""What a touch screen on the device needs beside that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """One kind of board.
+
+    Attributes:
+        name: as on the command line.
+        architecture: Debian's name.
+        machine: the machine as Python wheels and the kernel name it.
+        compatible: RAUC's name for everything that the same bundle runs on.
+        packages: Debian packages beside `EVERYWHERE`.
+        components: of the Debian archive.
+        modules: kernel modules that the initramfs carries, so that the slot's file system is found.
+        bootloader: RAUC's name of it.
+        console: kernel console; None: none, which is what a device in a booking room has.
+        efi: the boot partition is an EFI system partition.
+        device_trees: kernel's names of the device trees on the boot partition.
+        has_kernel_modules: globs under kernel/ that stay although the other boards do without.
+        boots_here: whether QEMU can boot it, so that `tests/appliance` can say something about it.
+    """
+
+    name: str
+    architecture: str
+    machine: str
+    compatible: str
+    packages: tuple[str, ...]
+    modules: tuple[str, ...]
+    bootloader: str
+    console: str | None = None
+    components: tuple[str, ...] = ("main",)
+    efi: bool = False
+    device_trees: tuple[str, ...] = ()
+    has_kernel_modules: tuple[str, ...] = ()
+    boots_here: bool = False
+
+
+_PI_MODULES: Final = ("sdhci_iproc", "mmc_block", "bcm2835", "bcm2835_wdt", "reset_raspberrypi", "pcie_brcmstb", "ext4")
+_PI_PACKAGES: Final = ("linux-image-arm64", "raspi-firmware", "u-boot-rpi")
+
+BOARDS: Final = {
+    board.name: board
+    for board in (
+        Board(
+            name="qemu-arm64",
+            architecture="arm64",
+            machine="aarch64",
+            compatible="turnkey-qemu-arm64",
+            packages=("linux-image-arm64",),
+            modules=("virtio_pci", "virtio_mmio", "virtio_blk", "ext4"),
+            bootloader="uboot",
+            console="ttyAMA0",
+            boots_here=True,
+        ),
+        Board(
+            name="rpi4",
+            architecture="arm64",
+            machine="aarch64",
+            compatible="turnkey-rpi4",
+            packages=_PI_PACKAGES,
+            components=("main", "non-free-firmware"),
+            modules=_PI_MODULES,
+            bootloader="uboot",
+            device_trees=("broadcom/bcm2711-rpi-4-b.dtb", "broadcom/bcm2711-rpi-400.dtb"),
+            has_kernel_modules=("drivers/gpu/drm/vc4", "drivers/media/platform", "drivers/media/i2c"),
+        ),
+        Board(
+            name="rpi5",
+            architecture="arm64",
+            machine="aarch64",
+            compatible="turnkey-rpi5",
+            packages=_PI_PACKAGES,
+            components=("main", "non-free-firmware"),
+            modules=_PI_MODULES,
+            bootloader="uboot",
+            device_trees=("broadcom/bcm2712-rpi-5-b.dtb",),
+            has_kernel_modules=("drivers/gpu/drm/vc4", "drivers/media/platform", "drivers/media/i2c"),
+        ),
+        Board(
+            name="qemu-amd64",
+            architecture="amd64",
+            machine="x86_64",
+            compatible="turnkey-qemu-amd64",
+            packages=("linux-image-amd64", "grub-efi-amd64-bin", "grub-common"),
+            modules=("virtio_pci", "virtio_blk", "ext4"),
+            bootloader="grub",
+            console="ttyS0,115200",
+            efi=True,
+        ),
+    )
+}

@@ -1,0 +1,158 @@
+"""The card: GPT with `boot`, `rootA`, `rootB`, `data`, put together by genimage from files.
+
+Rules kept here:
+1. rootB is empty and has no tries: RAUC must not take it for a good slot before something was installed there.
+2. The data partition holds what provisioning gave this device, and nothing that was not given.
+3. The boot partition is written by the boot loader and by RAUC only in files of a fixed size.
+"""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import zlib
+from pathlib import Path
+from typing import Final
+
+from turnkey_image.boards import Board
+from turnkey_image.programs import BuildError, Steps, need
+
+BOOT_MIB: Final = 64
+UBOOT_ENV_BYTES: Final = 0x4000
+QUIET: Final = "quiet loglevel=3 systemd.show_status=false rd.udev.log_level=3 vt.global_cursor_default=0"
+
+_PI_CONFIG: Final = """\
+# U-Boot chooses the slot; the firmware only starts U-Boot.
+arm_64bit=1
+kernel=u-boot.bin
+enable_uart=0
+disable_splash=1
+dtoverlay=disable-wifi
+dtoverlay=disable-bt
+"""
+
+
+def kernel_arguments(board: Board, loud: bool) -> str:
+    """What the kernel is told beside its root: silent, but for the console of a board in QEMU or of a test."""
+    console = f"console={board.console}" if board.console else "console=tty1"
+    return console if loud else f"{console} {QUIET}"
+
+
+def uboot_environment(order: str, left: dict[str, int]) -> bytes:
+    """uboot.env: CRC-32 of the rest, then NAME=VALUE strings, each ended by a zero byte, zeros to the end."""
+    names = {"BOOT_ORDER": order, **{f"BOOT_{slot}_LEFT": str(tries) for slot, tries in left.items()}}
+    body = b"".join(f"{name}={value}\0".encode() for name, value in names.items()).ljust(UBOOT_ENV_BYTES - 4, b"\0")
+    return struct.pack("<I", zlib.crc32(body)) + body
+
+
+def boot_files(board: Board, root: Path, recipe: Path, work: Path, loud: bool, steps: Steps) -> Path:
+    """Make the folder that becomes the boot partition. Raises: BuildError."""
+    folder = work / "boot"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    arguments = kernel_arguments(board, loud)
+    if board.bootloader == "grub":
+        _grub(folder, root, recipe, work, arguments, steps)
+        return folder
+    need("mkimage")
+    script = work / "boot.cmd"
+    script.write_text((recipe / "boot/boot.cmd.in").read_text().replace("@ARGUMENTS@", arguments))
+    steps.run(
+        "boot script",
+        ["mkimage", "-A", "arm64", "-T", "script", "-O", "linux", "-C", "none", "-n", "turnkey", "-d", script,
+         folder / "boot.scr"],
+    )  # fmt: skip
+    (folder / "uboot.env").write_bytes(uboot_environment("A B", {"A": 3, "B": 0}))
+    if board.device_trees:
+        _pi_firmware(board, folder, root)
+    return folder
+
+
+def _pi_firmware(board: Board, folder: Path, root: Path) -> None:
+    try:
+        for name in ("start4.elf", "fixup4.dat"):
+            shutil.copyfile(root / "usr/lib/raspi-firmware" / name, folder / name)
+        shutil.copyfile(root / "usr/lib/u-boot/rpi_arm64/u-boot.bin", folder / "u-boot.bin")
+        (kernel,) = (root / "usr/lib").glob("linux-image-*")
+        for tree in board.device_trees:
+            shutil.copyfile(kernel / tree, folder / Path(tree).name)
+    except (OSError, ValueError) as error:
+        raise BuildError(f"the firmware of {board.name} is not where Debian's packages have it: {error}") from error
+    (folder / "config.txt").write_text(_PI_CONFIG)
+
+
+def _grub(folder: Path, root: Path, recipe: Path, work: Path, arguments: str, steps: Steps) -> None:
+    need("grub-mkstandalone", "grub-editenv")
+    home = folder / "EFI/BOOT"
+    home.mkdir(parents=True)
+    first = work / "first.cfg"
+    first.write_text("search --no-floppy --set=root --file /EFI/BOOT/turnkey.cfg\nconfigfile /EFI/BOOT/turnkey.cfg\n")
+    (home / "turnkey.cfg").write_text((recipe / "boot/grub.cfg.in").read_text().replace("@ARGUMENTS@", arguments))
+    steps.run(
+        "boot loader",
+        ["grub-mkstandalone", "-d", root / "usr/lib/grub/x86_64-efi", "-O", "x86_64-efi", "-o", home / "BOOTX64.EFI",
+         "--modules=part_gpt fat ext2 linux loadenv search_fs_file probe test configfile echo",
+         f"boot/grub/grub.cfg={first}"],
+    )  # fmt: skip
+    steps.run("boot counters", ["grub-editenv", home / "grubenv", "create"])
+    steps.run(
+        "boot counters",
+        ["grub-editenv", home / "grubenv", "set", "ORDER=A B", "A_OK=1", "A_TRY=0", "B_OK=0", "B_TRY=0"],
+    )
+
+
+def make_card(board: Board, slot: Path, boot: Path, data: Path, card: Path, data_mib: int, steps: Steps) -> None:
+    """Put the parts together. Raises: BuildError."""
+    need("genimage", "mke2fs", "mkfs.vfat", "mcopy")
+    work = card.parent / "genimage"
+    shutil.rmtree(work, ignore_errors=True)
+    for name in ("input", "tmp", "root"):
+        (work / name).mkdir(parents=True)
+    slot_mib = -(-slot.stat().st_size // 2**20)
+    files = "\n".join(
+        f'    file "{path.relative_to(boot)}" {{ image = "{path}" }}'
+        for path in sorted(boot.rglob("*"))
+        if path.is_file()
+    )
+    steps.run("data partition", ["mke2fs", "-q", "-F", "-t", "ext4", "-m", "1", "-L", "data", "-O", "^orphan_file",
+                                 "-d", data, work / "input/data.ext4", f"{data_mib}M"])  # fmt: skip
+    kind = 'partition-type-uuid = "U"\n    bootable = true' if board.efi else 'partition-type-uuid = "U"'
+    config = work / "genimage.cfg"
+    config.write_text(
+        f"""\
+image boot.vfat {{
+  vfat {{
+    label = "TURNKEY"
+{files}
+  }}
+  size = {BOOT_MIB}M
+}}
+image {card.name} {{
+  hdimage {{
+    partition-table-type = "gpt"
+    align = 1M
+  }}
+  partition boot {{
+    image = "boot.vfat"
+    {kind}
+  }}
+  partition rootA {{
+    image = "{slot}"
+    partition-type-uuid = "L"
+    size = {slot_mib}M
+  }}
+  partition rootB {{
+    partition-type-uuid = "L"
+    size = {slot_mib}M
+  }}
+  partition data {{
+    image = "data.ext4"
+    partition-type-uuid = "L"
+  }}
+}}
+"""
+    )
+    steps.run("card", ["genimage", "--config", config, "--rootpath", work / "root", "--tmppath", work / "tmp",
+                       "--inputpath", work / "input", "--outputpath", card.parent])  # fmt: skip
+    shutil.rmtree(work)
+    (card.parent / "boot.vfat").unlink(missing_ok=True)

@@ -1,0 +1,226 @@
+"""The root file system: Debian packages, then the overlay, the device's programs, models and units, then `finish.sh`.
+
+Rules kept here:
+1. The Debian part is kept as a tar named after everything that it was made from: a change of ours does not make Debian
+   install itself again.
+2. The same archive, the same clone and the same SOURCE_DATE_EPOCH give the same tree, byte for byte; `Tree.digest` is
+   what two builds are compared by.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from turnkey_image import environment
+from turnkey_image.boards import EVERYWHERE, KIOSK, Board
+from turnkey_image.programs import Steps, can_run, need
+
+SUITE: Final = "trixie"
+MIRROR: Final = "http://deb.debian.org/debian"
+SECURITY: Final = "http://deb.debian.org/debian-security"
+
+NOT_UNPACKED: Final = tuple(
+    [f"/usr/share/{name}/*" for name in
+     ("man", "locale", "info", "bash-completion", "lintian", "bug", "zsh", "fish", "pixmaps", "gcc", "i18n/locales")]
+    + ["/usr/share/doc/*"]
+    + [f"/usr/lib/modules/*/kernel/{name}/*" for name in
+       ("sound", "drivers/gpu", "drivers/infiniband", "drivers/iio", "drivers/staging", "drivers/net/wireless",
+        "drivers/scsi", "drivers/bluetooth", "drivers/mtd", "drivers/nvme", "drivers/ata", "drivers/target",
+        "drivers/media", "drivers/net/can", "drivers/net/wwan", "drivers/net/ethernet/mellanox", "drivers/net/dsa",
+        "drivers/net/ethernet/intel", "drivers/net/ethernet/chelsio", "drivers/net/ethernet/broadcom/bnx2x",
+        "drivers/crypto", "drivers/comedi", "drivers/isdn", "drivers/hwmon", "drivers/power",
+        "net/bluetooth", "net/mac80211", "net/wireless", "net/ceph", "net/tipc", "net/sctp", "net/rds",
+        "net/batman-adv", "net/openvswitch", "net/can", "net/rxrpc", "fs/btrfs", "fs/xfs", "fs/ocfs2", "fs/gfs2",
+        "fs/nfs", "fs/nfsd", "fs/smb", "fs/ceph", "fs/f2fs", "fs/bcachefs", "fs/jfs", "fs/reiserfs", "fs/afs",
+        "fs/ntfs3", "fs/ubifs", "fs/jffs2", "fs/nilfs2", "fs/orangefs", "fs/9p", "fs/ufs", "fs/hfsplus", "fs/hfs")]
+)  # fmt: skip
+"""What dpkg leaves out. A wireless or a Bluetooth driver that is not there cannot be switched on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a root file system is made from.
+
+    Attributes:
+        repository: the clone.
+        board: the board.
+        mirrors: the archive's and the security archive's address.
+        epoch: SOURCE_DATE_EPOCH.
+        version: of this image.
+        bundle_ca: certificate that the device believes bundles from, PEM.
+        overlays: folders copied over the tree, last.
+        kiosk: whether a browser for a touch screen comes along.
+    """
+
+    repository: Path
+    board: Board
+    mirrors: tuple[str, str]
+    epoch: int
+    version: str
+    bundle_ca: bytes
+    overlays: tuple[Path, ...] = ()
+    kiosk: bool = False
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Debian packages asked for, by name."""
+        return tuple(sorted({*EVERYWHERE, *self.board.packages, *(KIOSK if self.kiosk else ())}))
+
+
+def debian(source: Source, cache: Path, steps: Steps) -> Path:
+    """Make, or find, the tar with the Debian part. Raises: BuildError."""
+    board = source.board
+    left_out = [name for name in NOT_UNPACKED if not any(name.endswith(f"/{kept}/*") for kept in _kept(board))]
+    recipe = "\n".join([SUITE, board.architecture, *source.mirrors, str(source.epoch), *source.packages, *left_out,
+                        *board.components, *board.modules])  # fmt: skip
+    made = cache / f"debian-{board.architecture}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.tar"
+    if made.exists():
+        steps.say(f"Debian packages: those of {made.name}")
+        return made
+    need("mmdebstrap", "zstd")
+    can_run(board.machine)
+    options = [f"--dpkgopt=path-exclude={name}" for name in left_out]
+    options += [f"--dpkgopt=path-include=/usr/lib/modules/*/kernel/{name}/*" for name in board.has_kernel_modules]
+    options += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
+    components = " ".join(board.components)
+    archive, security = source.mirrors
+    # A list of modules before the kernel is installed; the default asks the build machine, and takes ten minutes.
+    early = (
+        'mkdir -p "$1/etc/initramfs-tools/conf.d" "$1/etc/initramfs-tools/hooks" && '
+        'printf "MODULES=list\\nCOMPRESS=zstd\\nRESUME=none\\n" > "$1/etc/initramfs-tools/conf.d/turnkey" && '
+        'mkdir -p "$1/etc/kernel" && printf "do_symlinks = no\\ndo_initrd = no\\n" > "$1/etc/kernel-img.conf" && '
+        'printf "update_initramfs=no\\n" > "$1/etc/initramfs-tools/update-initramfs.conf"'
+    )
+    unfinished = made.with_suffix(".unfinished.tar")
+    steps.run(
+        "Debian packages",
+        ["mmdebstrap", "--variant=minbase", f"--architectures={board.architecture}",
+         f"--include={','.join(source.packages)}", "--aptopt=Acquire::Languages \"none\"",
+         "--aptopt=APT::Install-Recommends \"false\"", *options, f"--essential-hook={early}", SUITE, unfinished,
+         f"deb {archive} {SUITE} {components}", f"deb {archive} {SUITE}-updates {components}",
+         f"deb {security} {SUITE}-security {components}"],
+        environment={"SOURCE_DATE_EPOCH": str(source.epoch)},
+    )  # fmt: skip
+    unfinished.rename(made)
+    return made
+
+
+def assemble(source: Source, tar: Path, root: Path, steps: Steps) -> None:
+    """Make the tree at `root`, which must not exist. Raises: BuildError."""
+    root.mkdir(parents=True)
+    steps.run("unpacking", ["tar", "-C", root, "--numeric-owner", "-xf", tar])
+    repository, board = source.repository, source.board
+    for file in (root / "etc/initramfs-tools/update-initramfs.conf", root / "etc/kernel-img.conf"):
+        file.unlink(missing_ok=True)
+    _copy(repository / "image-build/overlay", root)
+    environment.install(root, repository, board.machine, steps)
+    lay_out_units(repository, root)
+    _write(root / "etc/initramfs-tools/modules", "\n".join(board.modules) + "\n")
+    _write(root / "etc/fw_env.config", "/boot/firmware/uboot.env 0x0000 0x4000\n")
+    _write(root / "etc/rauc/system.conf", rauc_system(board))
+    _write(root / "etc/rauc/bundle-ca.pem", source.bundle_ca.decode())
+    release = (root / "usr/lib/os-release").read_text()
+    _write(root / "usr/lib/os-release", release + image_release(board, source.version))
+    for overlay in source.overlays:
+        _copy(overlay, root)
+    environment.compile_here(root, steps)
+    shutil.copyfile(repository / "image-build/finish.sh", root / "finish.sh")
+    can_run(board.machine)
+    steps.run(
+        "finishing inside",
+        ["chroot", root, "/bin/sh", "/finish.sh", str(source.epoch)],
+        environment={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "TMPDIR": "/tmp"},  # noqa: S108
+    )
+
+
+def lay_out_units(repository: Path, root: Path) -> None:
+    """Put the units and what belongs to them where systemd and udev look; the same in the image and in the package."""
+    for path in sorted((repository / "systemd").iterdir()):
+        if path.suffix in (".service", ".socket", ".target", ".path", ".timer"):
+            target = root / "usr/lib/systemd/system" / path.name
+        elif path.name == "turnkey-rauc.conf":
+            target = root / "usr/share/dbus-1/system.d" / path.name
+        elif path.name in ("turnkey.sysusers", "turnkey.tmpfiles"):
+            target = root / "usr/lib" / f"{path.suffix[1:]}.d" / "turnkey.conf"
+        elif path.suffix == ".rules":
+            target = root / "usr/lib/udev/rules.d" / f"60-{path.name}"
+        else:
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+
+
+def image_release(board: Board, version: str) -> str:
+    """What os-release(5) says of the image beside what it says of Debian; the updater reads IMAGE_VERSION."""
+    return f'IMAGE_ID=turnkey\nIMAGE_VERSION="{version}"\nVARIANT_ID={board.name}\n'
+
+
+def rauc_system(board: Board) -> str:
+    """RAUC's system.conf: two slots on the disk that the device started from (see the initramfs script)."""
+    grubenv = "grubenv=/boot/firmware/EFI/BOOT/grubenv\n" if board.bootloader == "grub" else ""
+    slots = "\n".join(
+        f"[slot.rootfs.{number}]\ndevice=/dev/turnkey/root{name}\ntype=raw\nbootname={name}\n"
+        for number, name in enumerate("AB")
+    )
+    return f"""\
+# Only verity bundles, only from this CA; nothing is believed because it lies on a stick.
+[system]
+compatible={board.compatible}
+bootloader={board.bootloader}
+{grubenv}bundle-formats=-plain
+data-directory=/var/lib/rauc
+mountprefix=/run/rauc
+max-bundle-download-size=268435456
+
+[keyring]
+path=/etc/rauc/bundle-ca.pem
+
+{slots}"""
+
+
+def digest(root: Path, epoch: int) -> str:
+    """SHA-256 over every name, mode, owner, time, target and content below `root`; no time stays later than `epoch`.
+
+    Earlier ones stay: Debian's compiled Python files name the time of their source.
+    """
+    total = hashlib.sha256()
+    for path in sorted(root.rglob("*")):
+        state = path.lstat()
+        line = f"{path.relative_to(root)}\0{state.st_mode:o}\0{state.st_uid}\0{state.st_gid}\0"
+        if stat.S_ISLNK(state.st_mode):
+            line += str(path.readlink())
+        elif stat.S_ISREG(state.st_mode):
+            line += hashlib.sha256(path.read_bytes()).hexdigest()
+        written = min(int(state.st_mtime), epoch)
+        total.update(f"{line}\0{written}\n".encode())
+        os.utime(path, (epoch, written), follow_symlinks=False)
+    os.utime(root, (epoch, epoch))
+    return total.hexdigest()
+
+
+def _kept(board: Board) -> tuple[str, ...]:
+    return board.has_kernel_modules
+
+
+def _copy(source: Path, root: Path) -> None:
+    """Copy a folder's files over the tree: owned by root, and either programs or readable by everybody."""
+    for path in sorted(source.rglob("*")):
+        target = root / path.relative_to(source)
+        if path.is_dir():
+            target.mkdir(exist_ok=True, mode=0o755)
+        elif "__pycache__" not in path.parts:
+            target.unlink(missing_ok=True)
+            shutil.copyfile(path, target, follow_symlinks=False)
+            if not path.is_symlink():
+                target.chmod(0o755 if os.access(path, os.X_OK) else 0o644)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)

@@ -1,0 +1,141 @@
+"""What the stages share: the card under test, the machine it runs in, the broker and the keys on this side."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.appliance.machine import Answer, Machine, MachineError
+
+from turnkey.envelope import SigningKey
+from turnkey.interlock.orders import RELEASE_TYPE, ReleaseRequest, make_release_order
+from turnkey_tools.authority import sign_with
+from turnkey_tools.broker import Broker
+from turnkey_tools.provision import Site
+
+KEY = "/sys/devices/platform/key-wires/key"
+
+
+class NotTried(Exception):
+    """A stage cannot be tried here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `card.prepare` made.
+
+    Attributes:
+        out: folder of everything.
+        card: the card under test; it lives through the stages.
+        site: the site, with its desks' and its broker's identities.
+        keys: folder with the release role's keys.
+        port: of the broker, on loopback.
+        slots: image file of each version of the root file system.
+        built: the report of image-build.
+    """
+
+    out: Path
+    card: Path
+    site: Site
+    keys: Path
+    port: int
+    slots: dict[str, Path]
+    built: dict[str, object]
+
+
+@dataclass
+class Run:
+    """One run of stages."""
+
+    prepared: Prepared
+    cuts: int
+    seed: int
+    _machine: Machine | None = None
+    _ends: ExitStack = field(default_factory=ExitStack)
+    _broker: Broker | None = None
+
+    @property
+    def machine(self) -> Machine:
+        """The running machine; it is switched on where it is off, and has answered."""
+        if self._machine is None:
+            self.new_machine().power_on()
+            self._machine.ready()  # type: ignore[union-attr]
+        assert self._machine is not None
+        return self._machine
+
+    def new_machine(self, *sticks: Path) -> Machine:
+        """A machine with the card under test, switched off."""
+        assert self._machine is None, "a machine is on"
+        self._machine = Machine(self.prepared.card, self.prepared.out / "serial.log", sticks)
+        return self._machine
+
+    @property
+    def broker(self) -> Broker:
+        """The site's broker on loopback, started where it was not."""
+        if self._broker is None:
+            self._broker = self._ends.enter_context(Broker(self.prepared.site, port=self.prepared.port))
+        return self._broker
+
+    def turnkey(self, words: str, timeout_s: float = 180.0) -> Answer:
+        """Run the device's command line in the guest, as root."""
+        return self.machine.run(f"/usr/bin/turnkey {words}", timeout_s)
+
+    def state(self) -> str:
+        """What the interlock says recognition is. Raises: MachineError."""
+        said = self.turnkey("status --json")
+        if said.rc:
+            raise MachineError(f"turnkey status: {said.out[-1500:]}")
+        state: str = json.loads(said.out.strip().splitlines()[-1])["interlock"]["state"]
+        return state.upper()
+
+    def until_state(self, wanted: str, within_s: float) -> None:
+        """Wait for a state. Raises: MachineError."""
+        self.machine.until("/usr/bin/turnkey status --json", rf'(?i)"state": *"{wanted}"', within_s)
+
+    def turn_key(self, on: bool) -> None:
+        """Turn the key on its simulated wires."""
+        self.machine.must(f"echo {int(on)} > {KEY}")
+
+    def release(self) -> str:
+        """Have two of three sign a release order for the device as it stands, and apply it. Raises: MachineError."""
+        asked = self.turnkey("order request")
+        if asked.rc:
+            raise MachineError(f"turnkey order request: {asked.out[-1500:]}")
+        request = ReleaseRequest.model_validate_json(asked.out.strip().splitlines()[-1])
+        keys = [SigningKey.from_pem((self.prepared.keys / f"release-{n}.key").read_bytes()) for n in (1, 2)]
+        payload = make_release_order(request, "release", now=datetime.now(UTC), grounds="test of the appliance")
+        order = self.prepared.out / "release.json"
+        order.write_bytes(sign_with(RELEASE_TYPE, payload, keys))
+        self.machine.put(order, "/run/release.json")
+        applied = self.turnkey("order apply /run/release.json")
+        if applied.rc:
+            raise MachineError(f"turnkey order apply: {applied.out[-1500:]}")
+        return applied.out.strip()
+
+    def keep_journal(self, stage: str) -> None:
+        """Put the guest's journal beside the logs, for whoever asks why a stage failed."""
+        if self._machine is None:
+            return
+        with suppress(MachineError):
+            said = self._machine.run("journalctl -b --no-pager -o short-monotonic | tail -n 1500", 120)
+            (self.prepared.out / f"journal-{stage}.log").write_text(said.out)
+
+    def power_off(self) -> None:
+        """Leave the card with the power off."""
+        if self._machine is not None:
+            self._machine.power_off()
+            self._machine = None
+
+    def cut_power(self) -> None:
+        """Take the power away."""
+        if self._machine is not None:
+            self._machine.cut_power()
+            self._machine = None
+
+    def close(self) -> None:
+        """End everything that was started here."""
+        self.cut_power()
+        self._ends.close()

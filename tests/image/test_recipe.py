@@ -1,0 +1,182 @@
+"""The recipe's own decisions: what goes into an image, and the same bytes for the same tree."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+sys.path.insert(0, str(REPOSITORY / "image-build"))
+
+from turnkey_image import disk, environment, filesystem, identity, root, sbom  # noqa: E402
+from turnkey_image.boards import BOARDS  # noqa: E402
+from turnkey_image.deb import control, debian_version  # noqa: E402
+from turnkey_image.programs import BuildError, Steps  # noqa: E402
+
+EPOCH = 1_795_305_600
+
+
+def make_tree(folder: Path) -> Path:
+    (folder / "boot").mkdir(parents=True)
+    (folder / "boot/vmlinuz").write_bytes(b"kernel" * 5000)
+    (folder / "etc").mkdir()
+    (folder / "etc/hostname").write_text("turnkey\n")
+    (folder / "etc/link").symlink_to("/var/lib/turnkey-site")
+    return folder
+
+
+def make_identity(folder: Path) -> Path:
+    for name in identity.NEEDED:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text('device_id = "booth-1"\n' if name == "device.toml" else name)
+    return folder
+
+
+def test_two_trees_that_are_the_same_give_the_same_slot_byte_for_byte(tmp_path: Path) -> None:
+    made = []
+    for name in ("first", "second"):
+        tree = make_tree(tmp_path / name)
+        digest = root.digest(tree, EPOCH)
+        slot = tmp_path / f"{name}.ext4"
+        filesystem.make_ext4(tree, slot, "turnkey", digest, EPOCH, Steps(tmp_path / "log", quiet=True), mib=16)
+        made.append((digest, hashlib.sha256(slot.read_bytes()).hexdigest()))
+        time.sleep(1.1)  # another second on every file's change time
+    assert made[0] == made[1]
+
+
+def test_a_file_that_changes_changes_the_digest(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "tree")
+    before = root.digest(tree, EPOCH)
+    (tree / "etc/hostname").write_text("turnkez\n")
+    os.utime(tree / "etc/hostname", (EPOCH, EPOCH))
+    assert root.digest(tree, EPOCH) != before
+
+
+def test_a_mode_that_changes_changes_the_digest(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "tree")
+    before = root.digest(tree, EPOCH)
+    (tree / "etc/hostname").chmod(0o600)
+    assert root.digest(tree, EPOCH) != before
+
+
+def test_the_lock_is_judged_for_the_devices_python_not_for_the_builders() -> None:
+    lock = (REPOSITORY / "device.lock").read_text()
+    for python, other in (("3.11", "3.13"), ("3.13", "3.11")):
+        mine = environment.for_the_device(lock, "aarch64", python)
+        numpy = [line for line in mine.splitlines() if line.startswith("numpy==")]
+        assert len(numpy) == 1
+        assert numpy != [
+            line
+            for line in environment.for_the_device(lock, "aarch64", other).splitlines()
+            if line.startswith("numpy==")
+        ]
+        assert ";" not in mine
+        assert "--hash=sha256:" in mine
+
+
+def test_every_requirement_of_the_device_keeps_its_hashes() -> None:
+    mine = environment.for_the_device((REPOSITORY / "device.lock").read_text(), "aarch64")
+    entries = [entry for entry in mine.split("\n") if "==" in entry]
+    assert len(entries) > 25
+    assert all(entry.endswith("\\") for entry in entries)
+
+
+def test_the_empty_slot_has_no_tries() -> None:
+    text = disk.uboot_environment("A B", {"A": 3, "B": 0})
+    assert len(text) == disk.UBOOT_ENV_BYTES
+    assert b"BOOT_B_LEFT=0\0" in text
+
+
+def test_rauc_takes_verity_bundles_for_its_own_board_only() -> None:
+    for board in BOARDS.values():
+        said = root.rauc_system(board)
+        assert f"compatible={board.compatible}\n" in said
+        assert "bundle-formats=-plain" in said
+        assert said.count("[slot.rootfs.") == 2
+        assert "by-partlabel" not in said
+
+
+def test_no_two_boards_take_each_others_bundles() -> None:
+    assert len({board.compatible for board in BOARDS.values()}) == len(BOARDS)
+
+
+@pytest.mark.parametrize("lost", identity.NEEDED)
+def test_an_identity_that_lacks_something_is_refused_by_name(tmp_path: Path, lost: str) -> None:
+    folder = make_identity(tmp_path / "identity")
+    (folder / lost).unlink()
+    with pytest.raises(BuildError, match=lost):
+        identity.lay_out(folder, tmp_path / "data")
+
+
+def test_a_card_is_never_made_from_another_ones_history(tmp_path: Path) -> None:
+    folder = make_identity(tmp_path / "identity")
+    (folder / "ledger.db").write_text("")
+    with pytest.raises(BuildError, match="history"):
+        identity.lay_out(folder, tmp_path / "data")
+
+
+def test_secrets_on_a_card_are_roots_alone(tmp_path: Path) -> None:
+    identity.lay_out(make_identity(tmp_path / "identity"), tmp_path / "data")
+    home = tmp_path / "data/lib/turnkey-site"
+    assert (home / "secrets").stat().st_mode & 0o777 == 0o700
+    for secret in (home / "secrets").iterdir():
+        assert secret.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_new_card_holds_no_latch() -> None:
+    """Without a latch the interlock starts in a moratorium; nothing on a card may say otherwise."""
+    assert "latch" in identity.HISTORY
+
+
+def test_the_bill_names_every_python_package_with_its_version(tmp_path: Path) -> None:
+    site = tmp_path / environment.SITE
+    about = site / "numpy-2.5.5.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text(
+        "Metadata-Version: 2.4\nName: numpy\nVersion: 2.5.5\nLicense-Expression: BSD-3-Clause\n\n"
+    )
+    status = "Package: rauc\nStatus: install ok installed\nVersion: 1.13-1\nArchitecture: arm64\n\n"
+    status += "Package: apt\nStatus: purge ok not-installed\nVersion: 3.0\nArchitecture: arm64\n"
+    (tmp_path / "usr/share/turnkey/models").mkdir(parents=True)
+    bill = sbom.bill(tmp_path, "turnkey-test", "1", status, EPOCH)
+    assert {item["purl"] for item in bill["components"]} == {
+        "pkg:pypi/numpy@2.5.5",
+        "pkg:deb/debian/rauc@1.13-1?arch=arm64",
+    }
+    assert json.dumps(bill) == json.dumps(sbom.bill(tmp_path, "turnkey-test", "1", status, EPOCH))
+
+
+def test_another_version_than_the_listed_one_is_named() -> None:
+    wanted = {"components": [{"purl": "pkg:pypi/numpy@2.5.5", "version": "2.5.5"}]}
+    made = {"components": [{"purl": "pkg:pypi/numpy@2.5.6", "version": "2.5.6"}]}
+    assert sbom.differences(wanted, wanted) == []
+    assert sbom.differences(wanted, made) == ["pkg:pypi/numpy: 2.5.5 wanted, 2.5.6 found"]
+
+
+def test_what_a_device_does_not_run_stays_out(tmp_path: Path) -> None:
+    for name in ("numpy/tests/test_x.py", "numpy/core.py", "numpy/core.pyi", "numpy/_core/include/x.h"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    environment.trim(tmp_path)
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()] == ["numpy/core.py"]
+
+
+def test_the_package_asks_for_the_python_that_its_wheels_are_for() -> None:
+    assert "python3 (>= 3.11), python3 (<< 3.12)" in control("0.1", "arm64", "3.11", 1)
+    assert debian_version("v1.2-3-gabc") == "1.2+3+gabc"
+    assert debian_version("abc123")[0].isdigit()
+
+
+def test_every_board_is_on_the_command_line() -> None:
+    said = subprocess.run(
+        [REPOSITORY / "image-build/build", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    for name in BOARDS:
+        assert name in said
