@@ -14,8 +14,8 @@ from turnkey.cli import app
 from turnkey.settings import SocketSettings, UpdateSettings
 
 UNITS = Path(__file__).parents[2] / "systemd"
-SERVICES = ("interlock", "booth", "notary", "uplink", "update")
-OFFLINE = ("interlock", "booth", "notary")
+SERVICES = ("interlock", "booth", "notary", "uplink", "update", "console")
+OFFLINE = ("interlock", "booth", "notary", "console")
 
 
 def unit(name: str) -> list[tuple[str, str]]:

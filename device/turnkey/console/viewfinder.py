@@ -4,13 +4,14 @@ Rules kept here:
 1. A look is a step like any other: it needs a permit, before the camera and after the last computation.
 2. The guide's advice comes first (is there one face, of the right size, in the middle), and only then what the checks
    of the picture itself would refuse, so that green means: press the shutter now.
-3. Nothing is kept but the last advice: not the frame, not the face, not the landmarks.
+3. Nothing is kept but the last advice and where the face was: not the frame, not its landmarks.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -27,8 +28,10 @@ from turnkey.vision.framing import FramingGuide
 from turnkey.vision.quality import QualityLimits, measure, placement_refusal, quality_refusal
 
 JPEG_QUALITY: Final = 80
+GUIDE_EVERY: Final = 2
+"""The guide looks at each second frame: ten times a second, between pictures that come twenty times a second."""
 JUDGE_EVERY: Final = 3
-"""The picture's own checks run on each third frame that is framed well: five times a second is faster than anybody
+"""The picture's own checks run on each third of those that is framed well: three times a second is faster than anybody
 moves, and leaves the processor to the shutter."""
 
 
@@ -56,23 +59,29 @@ class Viewfinder:
         self._detector = detector
         self._permit = permit
         self._limits = limits
+        self._looks = 0
         self._framed = 0
         self._judged = Advice.GOOD.value
+        self._last = Seen(b"", Advice.NO_FACE.value)
 
     def look(self) -> Seen | Dark:
         """One frame, looked at now."""
         try:
             permit = self._permit()
             pixels = self._camera.preview(permit).pixels
-            faces = self._guide.look(pixels, permit)
-            advice = self._advice(pixels, faces)
+            if self._looks % GUIDE_EVERY == 0:
+                faces = self._guide.look(pixels, permit)
+                self._last = Seen(b"", self._advice(pixels, faces), _place(faces, pixels.shape))
+            self._looks += 1
             jpeg = encoded(pixels)
             permit.check()
         except Stopped as stopped:
+            self._looks = 0
             return Dark("stopped", stopped.reason)
         except CameraError as error:
+            self._looks = 0
             return Dark("camera", error.reason)
-        return Seen(jpeg, advice, _place(faces, pixels.shape))
+        return replace(self._last, jpeg=jpeg)
 
     def _advice(self, pixels: NDArray[np.uint8], faces: tuple[FaceBox, ...]) -> str:
         height, width = pixels.shape[:2]
