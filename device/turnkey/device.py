@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Self
 
 from turnkey.booth import Booth
+from turnkey.capture.adapters import open_camera
 from turnkey.capture.camera import AbsentCamera, Camera, CameraError
-from turnkey.capture.folder import FolderCamera
 from turnkey.database import StorageError
 from turnkey.envelope import KeyFileError
 from turnkey.gallery.gallery import Gallery
@@ -74,7 +74,7 @@ def calibration_groups(calibration: Calibration) -> tuple[Group, ...]:
 def new_camera(settings: Settings) -> Camera:
     """The camera that the settings name; one that only says why where it cannot be opened."""
     try:
-        return FolderCamera(settings.camera.folder, repeat=settings.camera.repeat)
+        return open_camera(settings.camera)
     except CameraError as error:
         return AbsentCamera(error)
 

@@ -131,14 +131,32 @@ class CameraSettings(_Section):
     """Where pictures come from.
 
     Attributes:
-        adapter: `folder` plays the pictures of a directory.
+        adapter: `folder` plays the pictures of a directory, `picamera2` is the Pi's connector, `gstreamer` all else.
         folder: that directory.
         repeat: start again after the last picture.
+        number: which camera of picamera2's.
+        still_px: width and height of its stills; the sensor's own where it is not given.
+        pipeline: GStreamer's, from a source to raw video.
+        timeout_s: longest wait for a frame; a camera that delivers none is opened anew, once for each press.
+        frozen_after: so many equal frames in a row are a camera that hangs; None where a still is played on purpose.
     """
 
-    adapter: Literal["folder"] = "folder"
-    folder: Path
+    adapter: Literal["folder", "picamera2", "gstreamer"] = "folder"
+    folder: Path = Path("pictures")
     repeat: bool = False
+    number: Annotated[int, Field(ge=0)] = 0
+    still_px: tuple[Annotated[int, Field(ge=64)], Annotated[int, Field(ge=64)]] | None = None
+    pipeline: str = ""
+    timeout_s: Annotated[float, Field(gt=0, le=30)] = 1.0
+    frozen_after: Annotated[int, Field(ge=2)] | None = 10
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if self.adapter == "gstreamer" and not self.pipeline:
+            raise ValueError("the adapter `gstreamer` needs a `pipeline`: no camera is guessed")
+        if self.adapter == "folder" and "folder" not in self.model_fields_set:
+            raise ValueError("the adapter `folder` needs a `folder`")
+        return self
 
 
 class BrokerSettings(_Section):

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from patience import PATIENCE_S
 from PIL import Image
 
 from turnkey.capture.camera import PREVIEW_SIDE_PX, Camera, CameraError
 from turnkey.capture.folder import FolderCamera
+from turnkey.capture.gstreamer import GstreamerCamera
+from turnkey.capture.picamera import PiCamera
 from turnkey.interlock.permit import Permit, Stopped
+
+from .fake_picamera2 import Bench
 
 MS = 1_000_000
 ClockNs = Callable[[], int]
@@ -43,8 +49,47 @@ def folder_of_bursts_rig(directory: Path, clock: ClockNs) -> Camera:
     return FolderCamera(directory, monotonic_ns=clock)
 
 
+def picamera2_rig(_directory: Path, clock: ClockNs) -> Camera:
+    return PiCamera(monotonic_ns=clock, open_camera=Bench(controls=("AeEnable", "AwbEnable", "AfMode")).open)
+
+
+def virtual_picamera2_rig(_directory: Path, clock: ClockNs) -> Camera:
+    return PiCamera(monotonic_ns=clock, open_camera=Bench(adjusts_to="NV12").open)
+
+
+def gstreamer_test_source_rig(_directory: Path, clock: ClockNs) -> Camera:
+    pipeline = "videotestsrc is-live=true pattern=ball foreground-color=0xffffffff background-color=0xfffa1000"
+    return gstreamer(f"{pipeline} ! video/x-raw,width=802,height=600,framerate=30/1", clock)
+
+
+def gstreamer_file_rig(directory: Path, clock: ClockNs) -> Camera:
+    Image.new("RGB", (800, 600), (250, 20, 0)).save(directory / "still.jpg")
+    return gstreamer(f"filesrc location={directory}/still.jpg ! jpegdec ! imagefreeze", clock)
+
+
+def gstreamer(pipeline: str, clock: ClockNs) -> Camera:
+    try:
+        return GstreamerCamera(pipeline, timeout_s=PATIENCE_S, frozen_after=None, monotonic_ns=clock)
+    except CameraError as error:
+        if error.reason == "camera-driver-missing":
+            pytest.skip(str(error))
+        raise
+
+
 # Each makes a camera that can take four pictures of something redder than it is blue.
-RIGS: dict[str, Callable[[Path, ClockNs], Camera]] = {"folder": folder_rig, "folder of bursts": folder_of_bursts_rig}
+RIGS: dict[str, Callable[[Path, ClockNs], Camera]] = {
+    "folder": folder_rig,
+    "folder of bursts": folder_of_bursts_rig,
+    "picamera2": picamera2_rig,
+    "picamera2, adjusted": virtual_picamera2_rig,
+    "gstreamer, test source": gstreamer_test_source_rig,
+    "gstreamer, file": gstreamer_file_rig,
+}
+if os.environ.get("TURNKEY_VIRTUAL_CAMERA"):  # tests/capture/virtual-camera
+    from .virtual_picamera2 import stand_in, virtual_camera
+
+    stand_in()
+    RIGS["picamera2, real, on libcamera's virtual camera"] = lambda _directory, clock: virtual_camera(clock)
 
 
 @pytest.fixture
