@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from booking_room import lay
+from packets import packet_file
 from patience import PATIENCE_S, wait_for
 from typer.testing import CliRunner, Result
 
@@ -40,6 +41,7 @@ from turnkey.leads.records import (
     LeadSigned,
     LedgerEntry,
     OrderSeen,
+    Refused,
     Searched,
     SwitchChanged,
 )
@@ -201,6 +203,25 @@ def appliance(pilot: Pilot) -> Iterator[Appliance]:
     finally:
         appliance.end()
         shutil.rmtree(sockets)
+
+
+def test_a_case_packet_reaches_the_booths_process_as_an_open_file_and_is_searched_once(appliance: Appliance) -> None:
+    assert booked(appliance, "B-1").exit_code == 0
+    before = len(appliance.ledger())
+    stick = appliance.pilot.root / "stick"
+    stick.mkdir()
+    (stick / "1.tkcase").write_bytes(packet_file(appliance.pilot))
+    applied = appliance.command("case", "apply", str(stick), "--json")
+    assert applied.exit_code == 0, applied.output
+    said = json.loads(applied.stdout)
+    assert (said["outcome"], said["case_number"], said["search"]) == ("enrolled", "C-2026-7", "done")
+    kinds = [event.kind for event in appliance.ledger()[before:] if not isinstance(event, Heartbeat)]
+    assert kinds == ["case-packet", "case-packet-accepted", "enrolment", "search", "lead"]
+    again = appliance.command("case", "apply", str(stick / "1.tkcase"))
+    assert again.exit_code == 1
+    assert "packet-used-before" in again.stdout
+    refusals = [event for event in appliance.ledger() if isinstance(event, Refused)]
+    assert (refusals[-1].step, refusals[-1].reason) == ("case-packet", "packet-used-before")
 
 
 def booked(appliance: Appliance, number: str) -> Result:

@@ -13,6 +13,7 @@ Rules kept here, in the order in which they are enforced:
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,7 +77,7 @@ class Refuse(Exception):
 
 
 class Attempts:
-    """Runs attempts, one at a time, on parts that are made elsewhere. Arguments as for `turnkey.booth.Booth`."""
+    """Runs attempts, one at a time: who comes second waits. Arguments as for `turnkey.booth.Booth`."""
 
     def __init__(
         self,
@@ -96,8 +97,14 @@ class Attempts:
         self._model_id = model_id
         self._clocks = clocks
         self._halt = halt
+        self._one_at_a_time = threading.Lock()
 
     def run(self, steps: Callable[[Attempt], Outcome]) -> Outcome | Refusal:
+        """Admit an attempt and take its steps; what came of it, or the refusal, which is on the ledger."""
+        with self._one_at_a_time:
+            return self._run(steps)
+
+    def _run(self, steps: Callable[[Attempt], Outcome]) -> Outcome | Refusal:
         attempt_id = self._clocks.new_id()
         begun = False
         try:
@@ -105,7 +112,7 @@ class Attempts:
             begun = True
             return steps(attempt)
         except Refuse as refused:
-            return self._refused(refused.refusal, attempt_id if begun else None)
+            return self.refused(refused.refusal, attempt_id if begun else None)
         except Stopped as stopped:
             return self._stopped(stopped.reason, attempt_id if begun else None)
         except GalleryLocked as locked:
@@ -142,13 +149,14 @@ class Attempts:
 
     def _stopped(self, reason: str, attempt_id: str | None) -> Refusal:
         if attempt_id is None:
-            return self._refused(
+            return self.refused(
                 Refusal("interlock", reason, "Facial recognition is stopped. Nothing was captured."), None
             )
         refusal = Refusal("interlock", reason, "Facial recognition was stopped. This picture was discarded.")
         return self._record_or_halt(Discarded(attempt_id=attempt_id, reason=reason), refusal)
 
-    def _refused(self, refusal: Refusal, attempt_id: str | None) -> Refusal:
+    def refused(self, refusal: Refusal, attempt_id: str | None) -> Refusal:
+        """Put a refusal on the ledger; what comes back is the refusal, or why that was not possible."""
         return self._record_or_halt(Refused(attempt_id=attempt_id, step=refusal.step, reason=refusal.reason), refusal)
 
     def _record_or_halt(self, event: Refused | Discarded, refusal: Refusal) -> Refusal:

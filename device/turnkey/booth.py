@@ -79,10 +79,10 @@ class Booth:
         self._analyzer = analyzer
         self._gallery = gallery
         self._notary = notary
-        self._attempts = Attempts(
+        self.attempts = Attempts(
             gate=gate, gallery=gallery, notary=notary, policy=policy, model_id=model_id, clocks=clocks, halt=halt
         )
-        self._steps = GallerySteps(gallery, notary, calibration, model_id, clocks)
+        self.steps = GallerySteps(gallery, notary, calibration, model_id, clocks)
 
     def book(self, booking_number: str) -> Recorded | Refusal:
         """Photograph, search what policy allows, report, enrol."""
@@ -96,14 +96,14 @@ class Booth:
             leads = tuple(
                 lead
                 for partition in policy.search_on_booking
-                if (lead := self._steps.search(attempt, partition, origin, analysis)) is not None
+                if (lead := self.steps.search(attempt, partition, origin, analysis)) is not None
             )
             if policy.enrol_bookings:
-                self._steps.enrol(attempt, "bookings", booking_number, analysis)
+                self.steps.enrol(attempt, "bookings", booking_number, analysis)
             attempt.permit.check()
             return Recorded(booking_number, leads, attempt.stages_ms)
 
-        return self._attempts.run(steps)
+        return self.attempts.run(steps)
 
     def enrol_case(self, case_number: str) -> CaseEnrolled | Refusal:
         """Enrol the probe of an open case from the camera. Nothing is searched."""
@@ -114,9 +114,9 @@ class Booth:
             if not attempt.policy.policy.cases_without_packets:
                 raise Refuse("policy", "case-packet-needed", "The policy takes a case's probe from a case packet only.")
             analysis = self._photograph(attempt, "case", case_number)
-            return CaseEnrolled(case_number, self._steps.enrol(attempt, "cases", case_number, analysis))
+            return CaseEnrolled(case_number, self.steps.enrol(attempt, "cases", case_number, analysis))
 
-        return self._attempts.run(steps)
+        return self.attempts.run(steps)
 
     def expunge(self, partition: Partition, reference: str, reason: str) -> int:
         """Remove every template of a reference, stopped or not. Returns how many there were.

@@ -14,6 +14,7 @@ import typer
 from pydantic import ValidationError
 
 from turnkey.booth_socket import BoothUnreachable, Errand, Said, ask_booth, said_of
+from turnkey.case_cli import case_app
 from turnkey.chosen import (
     JsonOption,
     ask_interlock,
@@ -54,6 +55,7 @@ app.add_typer(gallery_app(chosen_device), name="gallery")
 app.add_typer(update_app, name="update")
 app.command()(health)
 app.add_typer(ledger_app, name="ledger")
+app.add_typer(case_app, name="case")
 
 PicturesOption = Annotated[
     Path | None, typer.Option(help="Play the pictures of this directory instead of the configured camera.")

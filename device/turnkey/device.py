@@ -20,6 +20,7 @@ from typing import Self
 from turnkey.booth import Booth
 from turnkey.capture.adapters import open_camera
 from turnkey.capture.camera import AbsentCamera, Camera, CameraError
+from turnkey.casework import open_casework
 from turnkey.database import StorageError
 from turnkey.envelope import KeyFileError
 from turnkey.gallery.gallery import Gallery
@@ -163,6 +164,15 @@ class Device:
             model_id=self.model_id,
             clocks=self._clocks,
             halt=self.interlock.halt,
+        )
+        self.casework = open_casework(
+            self.booth,
+            settings,
+            parts=parts,
+            analyzer=self.analyzer,
+            notary=self.notary,
+            authority=lambda: self._authorities.current,
+            clocks=self._clocks,
         )
         self.uplink = Uplink(self.outbox, uplink_settings(settings))
         self.heart = Heart(self.notary, self._heartbeat, self.interlock.halt, settings.attestation.heartbeat_s)

@@ -194,6 +194,15 @@ def peek(data: bytes) -> Verified:
     return Verified(envelope.payload_type, envelope.payload, frozenset())
 
 
+def signing_keyids(data: bytes) -> frozenset[str]:
+    """The ids of the keys that an envelope CLAIMS to be signed with; none of them was checked.
+
+    Raises:
+        EnvelopeError: `data` is not an envelope.
+    """
+    return frozenset(_decode(data).signatures)
+
+
 def verify(data: bytes, payload_type: str, keys: Iterable[PublicKey], *, threshold: int = 1) -> Verified:
     """Hand out the payload of an envelope that `threshold` of `keys` signed.
 

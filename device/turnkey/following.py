@@ -40,6 +40,12 @@ class FollowedAuthority:
         self._socket = socket
         self._lock = threading.Lock()
 
+    @property
+    def current(self) -> Authority:
+        """The last one that held."""
+        with self._lock:
+            return self._chain.current
+
     def at(self, version: int) -> Authority | None:
         """The authority of exactly this version; None where it cannot be had, or does not hold."""
         with self._lock:

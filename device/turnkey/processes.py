@@ -20,6 +20,7 @@ from pathlib import Path
 from turnkey.booth import Booth
 from turnkey.booth_desk import BoothDesk
 from turnkey.booth_socket import BoothServer
+from turnkey.casework import open_casework
 from turnkey.console_rooms import RemoteRoom, open_viewfinder
 from turnkey.console_server import ConsoleServer, console_listener
 from turnkey.database import StorageError
@@ -38,6 +39,7 @@ from turnkey.notary.client import NotaryClient
 from turnkey.notary.daemon import NotaryDaemon, rights_of
 from turnkey.notary.heartbeat import Heart
 from turnkey.notary.journal import Journal
+from turnkey.packet_socket import PacketServer, packets_path
 from turnkey.policy_file import PolicyFile
 from turnkey.recording import heartbeat, leads_waiting, open_notary, policy_adopted, system_clocks
 from turnkey.settings import Settings
@@ -203,13 +205,25 @@ def run_booth(settings: Settings, stop: threading.Event) -> None:
             clocks=system_clocks(),
             halt=halt,
         )
+        casework = open_casework(
+            booth,
+            settings,
+            parts=parts,
+            analyzer=analyzer,
+            notary=notary,
+            authority=lambda: authority.current,
+            clocks=system_clocks(),
+        )
+        packets = PacketServer(casework, listen(packets_path(sockets)), sockets)
+        parts.callback(packets.close)
+        packets.start()
         lock = _Lock(gate, gallery, stop)
         lock.start()
         desk = BoothDesk(booth, open_viewfinder(settings, manifest, camera, gate.permit))
         server = BoothServer(desk, passed_socket() or listen(sockets.booth), sockets)
         parts.callback(server.close)
         server.start()
-        end.wait(lambda: server.is_alive() and lock.is_alive())
+        end.wait(lambda: server.is_alive() and packets.is_alive() and lock.is_alive())
 
 
 def run_console(settings: Settings, stop: threading.Event) -> None:

@@ -101,12 +101,14 @@ class ThrowawayAuthority:
 
 
 def throwaway_authority(jurisdiction: str = "Demonstration") -> ThrowawayAuthority:
-    """Chief 1 of 1, council 10 of 15, release 2 of 3, policy 2 of 3, root 2 of 3, all new."""
+    """Chief 1 of 1, council 10 of 15, release, policy and root 2 of 3, analyst and supervisor 1 of 2; all keys new."""
     shapes: dict[str, tuple[int, int, int, frozenset[Act]]] = {
         "chief": (1, 1, 1, frozenset({"moratorium", "release"})),
         "council": (15, 10, 2, frozenset({"moratorium", "release"})),
         "release": (3, 2, 0, frozenset({"release"})),
-        "policy": (3, 2, 0, frozenset({"policy", "case-packet", "expungement"})),
+        "policy": (3, 2, 0, frozenset({"policy", "expungement"})),
+        "analyst": (2, 1, 0, frozenset({"case-packet"})),
+        "supervisor": (2, 1, 0, frozenset({"case-packet"})),
         ROOT: (3, 2, 3, frozenset({"authority"})),
     }
     bodies = {

@@ -8,6 +8,7 @@ from turnkey_tools.audit.commands import app as audit
 from turnkey_tools.authority import app as authority
 from turnkey_tools.bench.commands import app as bench
 from turnkey_tools.bridge import bridge
+from turnkey_tools.case import app as case
 from turnkey_tools.evaluate.commands import app as evaluate
 from turnkey_tools.fleet.cli import fleet
 from turnkey_tools.hardware_key import hardware_key
@@ -27,6 +28,7 @@ app.add_typer(audit, name="audit")
 app.add_typer(authority, name="authority")
 app.add_typer(bench, name="bench")
 app.add_typer(evaluate, name="evaluate")
+app.add_typer(case, name="case")
 app.add_typer(leads, name="leads")
 app.add_typer(models, name="models")
 app.add_typer(order, name="order")

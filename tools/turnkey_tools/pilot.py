@@ -21,8 +21,9 @@ from turnkey.device import model_id
 from turnkey.envelope import peek
 from turnkey.gallery.store import KEY_BYTES
 from turnkey.interlock.orders import RELEASE_TYPE, ReleaseRequest, make_release_order
-from turnkey.leads.policy import Policy, Retention
+from turnkey.leads.policy import CasePacketRule, Policy, Retention
 from turnkey.leads.records import PAYLOAD_TYPE_POLICY, canonical
+from turnkey.leads.two_people import TwoPeople
 from turnkey.settings import Settings, read_settings
 from turnkey.vision.manifest import read_manifest
 from turnkey_tools.authority import ThrowawayAuthority, throwaway_authority, write_new
@@ -114,6 +115,7 @@ def provision_pilot(root: Path, models: Path, *, device_id: str = "booth-1", por
             devices=(device_id,),
             valid_from=now - timedelta(minutes=5),
             valid_until=now + timedelta(days=POLICY_DAYS),
+            offence_categories=("homicide", "robbery", "burglary"),
             search_on_booking=("cases",),
             candidate_limit=5,
             max_fpir=0.01,
@@ -121,6 +123,11 @@ def provision_pilot(root: Path, models: Path, *, device_id: str = "booth-1", por
             enrol_bookings=True,
             retention_days=Retention(bookings=365, cases=1826),
             officer_training_days=365,
+            case_packets=CasePacketRule(
+                signed_by=TwoPeople(proposer_role="analyst", approver_role="supervisor"),
+                legal_bases=("warrant", "court-order"),
+                retro_search=True,
+            ),
             cases_without_packets=True,
             case_number_format=r"C-\d{4}-\d{1,6}",
             booking_number_format=r"B-\d{1,8}",

@@ -1,0 +1,136 @@
+"""The booth's other socket: how `turnkey case apply` hands a packet to the booth's process.
+
+One request is one message with one open file (SOCK_SEQPACKET, SCM_RIGHTS, unix(7)) and has one answer (JSON). The
+booth has no part of the file system that a stick is mounted on; the open file is all that it gets.
+
+Rules kept here:
+1. Only the operator may ask: neither an officer nor the console applies packets.
+2. The answer says what was enrolled, or why not. Never a candidate, never a lead.
+3. What is no regular file is not read: a pipe could keep the booth waiting for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from turnkey.attempt import Refusal
+from turnkey.casework import Casework, PacketApplied, read_packet_file
+from turnkey.interlock.lease import connect
+from turnkey.interlock.peers import Server, rights_by_user
+from turnkey.leads.packet import PacketReason
+from turnkey.leads.records import Reference, Step
+from turnkey.settings import SocketSettings
+
+MAX_ANSWER = 8192
+ANSWER_TIMEOUT_S = 120.0
+"""The first attempt after a start loads the whole gallery."""
+RIGHT = "apply"
+
+
+def packets_path(settings: SocketSettings) -> Path:
+    """Where the socket is: beside the booth's."""
+    return settings.booth.with_name("packets")
+
+
+class PacketSaid(BaseModel):
+    """What came of a packet.
+
+    Attributes:
+        outcome: `enrolled` or `refused`.
+        case_number: where it was enrolled.
+        step, reason, message: where it was refused.
+        search: whether the one search was `done`, the policy wants `none`, or it was `refused`.
+        search_reason: why, where it was.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    outcome: Literal["enrolled", "refused"]
+    case_number: Reference | None = None
+    step: Step | None = None
+    reason: str = ""
+    message: str = ""
+    search: Literal["done", "none", "refused"] = "none"
+    search_reason: str = ""
+
+
+class BoothGone(Exception):
+    """The booth does not answer; the message says what to do."""
+
+
+def packet_said(outcome: PacketApplied | Refusal) -> PacketSaid:
+    """An outcome as whoever applies a packet may see it."""
+    if isinstance(outcome, Refusal):
+        return PacketSaid(outcome="refused", step=outcome.step, reason=outcome.reason, message=outcome.message)
+    return PacketSaid(
+        outcome="enrolled",
+        case_number=outcome.case_number,
+        search=outcome.search,
+        search_reason=outcome.refusal.reason if outcome.refusal else "",
+    )
+
+
+class PacketServer:
+    """Serves casework over `listener` to the operator."""
+
+    def __init__(self, casework: Casework, listener: socket.socket, settings: SocketSettings) -> None:
+        self._casework = casework
+        rights = rights_by_user(((settings.operator_user, frozenset({RIGHT})),))
+        self._server = Server(listener, rights, self._serve, name="packets")
+
+    def start(self) -> None:
+        """Begin serving."""
+        self._server.start()
+
+    def is_alive(self) -> bool:
+        """Whether it is being served."""
+        return self._server.is_alive()
+
+    def close(self) -> None:
+        """Serve nobody any more."""
+        self._server.close()
+
+    def _serve(self, connection: socket.socket, _uid: int, _rights: frozenset[str]) -> None:
+        try:
+            while True:
+                asked, descriptors, _, _ = socket.recv_fds(connection, len(RIGHT), 1)
+                try:
+                    if asked != RIGHT.encode() or len(descriptors) != 1:
+                        return
+                    connection.send(self._apply(descriptors[0]).model_dump_json().encode())
+                finally:
+                    for descriptor in descriptors:
+                        os.close(descriptor)
+        except OSError:
+            return
+
+    def _apply(self, descriptor: int) -> PacketSaid:
+        try:
+            file = read_packet_file(descriptor)
+        except OSError as error:
+            message = f"The packet cannot be read: {error}."
+            return PacketSaid(outcome="refused", step="case-packet", reason=PacketReason.UNREADABLE, message=message)
+        return packet_said(self._casework.apply(file))
+
+
+def ask_to_apply(path: Path, descriptor: int, timeout_s: float = ANSWER_TIMEOUT_S) -> PacketSaid:
+    """Have the booth at `path` apply an open packet file.
+
+    Raises:
+        BoothGone: it is not there, or ended before it answered.
+    """
+    try:
+        with connect(path) as connection:
+            connection.settimeout(timeout_s)
+            socket.send_fds(connection, [RIGHT.encode()], [descriptor])
+            return PacketSaid.model_validate_json(connection.recv(MAX_ANSWER))
+    except (OSError, ValidationError) as error:
+        raise BoothGone(
+            f"the booth does not answer at {path} ({error or type(error).__name__}): recognition is stopped, "
+            "or its process has ended"
+        ) from error
