@@ -13,7 +13,7 @@ from booking_room import REPOSITORY
 ROOMS = ["settings", "interlock", "capture", "vision", "gallery", "leads", "notary", "uplink", "update", "console"]
 """In the direction of the data; a room imports only rooms before it."""
 
-FOUNDATIONS = {"envelope", "database", "sealed"}
+FOUNDATIONS = {"envelope", "database", "sealed", "settings_sections"}
 """What every room may stand on."""
 
 PURE = ["interlock/machine.py", "leads/decision.py", "leads/records.py", "leads/policy.py", "notary/ledger.py"]
