@@ -56,6 +56,9 @@ class GstreamerCamera:
         frozen_after: see `FrozenFrames`.
         monotonic_ns: the clock for `Frame.taken_ns`, nanoseconds.
 
+    Attributes:
+        opened: how often the pipeline was built: once, and once more after each loss.
+
     Raises:
         CameraError: camera-driver-missing, camera-element-missing, camera-pipeline-malformed, camera-absent.
     """
@@ -78,6 +81,7 @@ class GstreamerCamera:
         self._sink: Any = None
         self._live = False
         self._last_pts = -1
+        self.opened = 0
         self._open()
 
     def capture(self, permit: Permit) -> Frame:
@@ -192,6 +196,7 @@ class GstreamerCamera:
             raise CameraError(reason, f"The camera's pipeline cannot be built: {error}. Check the settings.") from error
         sink = pipeline.get_by_name(_SINK)
         self._pipeline, self._sink = pipeline, sink
+        self.opened += 1
         change = pipeline.set_state(gst.State.PLAYING)
         if change == gst.StateChangeReturn.ASYNC:
             change = pipeline.get_state(int(self._timeout_s * gst.SECOND))[0]
