@@ -8,6 +8,7 @@ from turnkey_tools.audit.commands import app as audit
 from turnkey_tools.authority import app as authority
 from turnkey_tools.bench.commands import app as bench
 from turnkey_tools.bridge import bridge
+from turnkey_tools.card import card
 from turnkey_tools.case import app as case
 from turnkey_tools.evaluate.commands import app as evaluate
 from turnkey_tools.fleet.cli import fleet
@@ -34,6 +35,7 @@ app.add_typer(models, name="models")
 app.add_typer(order, name="order")
 app.add_typer(release, name="release")
 app.command()(bridge)
+app.command()(card)
 app.command()(fleet)
 app.command()(hardware_key)
 app.command()(provision)

@@ -286,4 +286,5 @@ def provision(
         raise typer.Exit(1) from error
     typer.echo(f"site {root}: devices {', '.join(site.devices())}; desks {', '.join(site.desks())}")
     typer.echo(f"broker: `mosquitto -c {site.mosquitto_conf}`, run by the owner of that directory, not by root")
+    typer.echo(f"a device's card: `turnkeyctl card {root} DEVICE DIR …`, then `image-build/card`")
     typer.echo(f"then move {site.root / 'ca.key'} off this machine; it is needed only to add devices")
