@@ -19,6 +19,7 @@ from turnkey_tools.order import app as order
 from turnkey_tools.provision import provision
 from turnkey_tools.release.cli import app as release
 from turnkey_tools.schemas import schemas
+from turnkey_tools.witness.commands import app as witness
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,6 +35,7 @@ app.add_typer(leads, name="leads")
 app.add_typer(models, name="models")
 app.add_typer(order, name="order")
 app.add_typer(release, name="release")
+app.add_typer(witness, name="witness")
 app.command()(bridge)
 app.command()(card)
 app.command()(fleet)

@@ -10,6 +10,7 @@ only listen.
     SITE/desks/NAME/mqtt.pem, mqtt.key      a lead desk's connection
     SITE/desks/NAME/devices/ID.pub          the devices whose leads this desk believes
     SITE/fleet/mqtt.pem, mqtt.key, devices/ID.pub   IT's view: attestations only, never a lead
+    SITE/witness/mqtt.pem, mqtt.key         a witness's connection, where one was enlisted: the same, nothing more
 
 Rules kept here:
 1. Private keys are created with O_EXCL and mode 0600. Nothing that exists is overwritten.
@@ -35,7 +36,8 @@ from turnkey_tools.broker_config import Access, mosquitto_acl, mosquitto_conf
 from turnkey_tools.certificates import Pair, Use, issue, new_ca
 
 FLEET: Final = "fleet"
-_TAKEN: Final = {"broker", FLEET}
+WITNESS: Final = "witness"
+_TAKEN: Final = {"broker", FLEET, WITNESS}
 
 
 class SiteError(Exception):
@@ -116,6 +118,11 @@ class Site:
     def fleet(self) -> Identity:
         """IT's identity, which reads attestations and nothing else."""
         return self._identity(FLEET, self.root / "fleet", "mqtt")
+
+    @property
+    def witness(self) -> Identity:
+        """A witness's identity, which reads attestations and nothing else."""
+        return self._identity(WITNESS, self.root / "witness", "mqtt")
 
     @property
     def fleet_device_keys(self) -> Path:
@@ -213,6 +220,16 @@ def add_device(site: Site, device_id: str) -> Device:
     return device
 
 
+def enlist_witness(site: Site) -> Identity:
+    """Issue a witness its connection. Raises: SiteError: no such site, or there is one."""
+    if not site.ca.exists():
+        raise SiteError(f"{site.root} is not a site")
+    site.witness.key.parent.mkdir(mode=0o700, exist_ok=True)
+    issue_identity(site, site.witness, Use.CLIENT, [WITNESS])
+    grant(site)
+    return site.witness
+
+
 def access(site: Site) -> list[Access]:
     """Who may do what, as the broker's access list says it."""
     devices = site.devices()
@@ -221,7 +238,9 @@ def access(site: Site) -> list[Access]:
     listeners = [Access(desk, write=(), read=("turnkey/v1/+/lead",)) for desk in site.desks()]
     every = tuple(f"{ROOT}/+/{kind}" for kind in Kind)
     bridges = [Access(name, write=every, read=()) for name in site.bridges()]
-    return [*publishers, *bridges, *listeners, Access(FLEET, write=(), read=("turnkey/v1/+/attestation",))]
+    watching = [FLEET, *([WITNESS] if site.witness.certificate.exists() else [])]
+    watchers = [Access(name, write=(), read=("turnkey/v1/+/attestation",)) for name in watching]
+    return [*publishers, *bridges, *listeners, *watchers]
 
 
 def grant(site: Site) -> None:

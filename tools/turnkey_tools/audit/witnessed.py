@@ -2,7 +2,7 @@
 
     {"format": "turnkey-witness/1", "device_id": ..., "witness": <verifier key>}
     {"note": "..."}                     a checkpoint with the log's signature and the witness's cosignature
-    {"fork": ["...", "..."]}            two checkpoints of one log that no history has in common
+    {"fork": ["...", "..."]}            two checkpoints of one size with two roots, both signed by the log
 
 The key in the file is for people; the auditor brings the key that he believes.
 """
@@ -92,6 +92,8 @@ def read_testimony(path: Path, log: Verifier, witness: Verifier, device_id: str)
 def _take(testimony: Testimony, first: dict[int, Seen], said: dict[str, object], log: Verifier, by: Verifier) -> None:
     if "fork" in said:
         one, two = (read_checkpoint(str(note), log) for note in _list(said["fork"]))
+        if one.size != two.size or one.root == two.root:
+            raise ValueError("no contradiction")
         testimony.forks.append((one, two))
         return
     note = parse_note(str(said["note"]))
