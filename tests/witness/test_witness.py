@@ -13,6 +13,7 @@ import pytest
 from booking_room import RunningDevice, lay
 from typer.testing import CliRunner
 
+from turnkey.booth import CaseEnrolled, Recorded
 from turnkey.cli import app as turnkey
 from turnkey.envelope import SigningKey
 from turnkey.interlock.switch import SimulatedSwitch
@@ -224,7 +225,7 @@ def test_a_real_device_is_witnessed_over_a_real_broker_and_its_moratorium_proven
 ) -> None:
     """From the key's turn to the auditor's verdict, with every part real but the camera's lens and the key's metal."""
     monkeypatch.setenv("TURNKEY_ATTESTATION__PUBLISH", "true")
-    lay(pilot, "ardern/ardern-2018.jpg", "ardern/ardern-2022.jpg", "obama/obama-2012.jpg")
+    lay(pilot, "ardern/ardern-2018.jpg", "obama/obama-2012.jpg")  # no lead: without a desk it would wait
     cli, folder = CliRunner(), tmp_path / "witness"
     made = cli.invoke(
         turnkeyctl,
@@ -238,8 +239,8 @@ def test_a_real_device_is_witnessed_over_a_real_broker_and_its_moratorium_proven
         # The session is there before the device speaks; what it says then waits at the broker.
         assert cli.invoke(turnkeyctl, ["witness", "watch", *listening, "--wait", "3"]).exit_code == 0
         with running() as device:
-            assert device.booth.enrol_case("C-2026-1")
-            assert device.booth.book("B-1")
+            assert isinstance(device.booth.enrol_case("C-2026-1"), CaseEnrolled)
+            assert isinstance(device.booth.book("B-1"), Recorded)
             device.heart.beat()
             switch.open_key()
             device.heart.beat()
