@@ -22,17 +22,15 @@ from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from turnkey.vision.detector import LANDMARKS, Detector
-from turnkey.vision.embedder import Embedder, centred
+from turnkey.vision.embedder import Embedder
 from turnkey.vision.litert import Model
-from turnkey.vision.manifest import MANIFEST_NAME, Calibration, EmbedderEntry, Manifest, ModelEntry
-from turnkey_tools.evaluate.calibration import calibrate_group, cohort_mean
-from turnkey_tools.evaluate.embeddings import Embeddings, embed_pictures
-from turnkey_tools.evaluate.faces import Picture, list_pictures
-from turnkey_tools.evaluate.pairs import score_all_pairs
+from turnkey.vision.manifest import MANIFEST_NAME, EmbedderEntry, Manifest, ModelEntry
+from turnkey_tools.evaluate.faces import list_pictures
 from turnkey_tools.evaluate.pipeline import Pipeline
 from turnkey_tools.models import sface, sources
 from turnkey_tools.models.blazeface import INPUT_SHAPE as GUIDE_SHAPE
 from turnkey_tools.models.blazeface import with_metadata
+from turnkey_tools.models.calibrate import LFW, Fitted, fit
 from turnkey_tools.models.calibration_faces import choose, detector_inputs, embedder_inputs
 from turnkey_tools.models.golden import GOLDEN_NAME, golden_text, make_golden
 from turnkey_tools.models.graph import Graph
@@ -121,22 +119,22 @@ def build_models(
         graphs.embedder, embedder_inputs(chosen, twin), tail=EMBEDDER_TAIL, ticker=_ticker(tick, "embedder", chosen)
     )
     say(f"embedding {len(pictures)} pictures")
-    embeddings = _embed(pictures, detector_data, embedder_data, cache, tick)
-    mean = cohort_mean(embeddings.raw, embeddings.persons)
-    say("scoring all pairs")
-    scores = score_all_pairs(centred(embeddings.raw, mean), embeddings.persons)
-    embedder_entry = _embedder_entry(embedder_data, mean, embeddings)
+    fitted = fit(
+        pictures,
+        Pipeline(detector_data, embedder_data, mirrored=EMBEDDER_MIRRORED),
+        hashlib.sha256(embedder_data).hexdigest(),
+        LFW,
+        "turnkeyctl models build --faces DIR",
+        cache=cache,
+        progress=_ticker(tick, "faces", pictures),
+        workers=os.cpu_count() or 1,
+    )
     manifest = Manifest(
         version=1,
         detector=_detector_entry(detector_data),
-        embedder=embedder_entry,
+        embedder=_embedder_entry(embedder_data, fitted),
         guide=_guide_entry(guide),
-        calibration=Calibration(
-            embedder_sha256=embedder_entry.sha256,
-            dataset=f"Labeled Faces in the Wild (deep-funneled), {scores.persons} persons; no group labels",
-            command="turnkeyctl models build --faces DIR",
-            groups=(calibrate_group("all", scores),),
-        ),
+        calibration=fitted.calibration,
     )
     files = {DETECTOR_FILE: detector_data, EMBEDDER_FILE: embedder_data, GUIDE_FILE: guide}
     files[MANIFEST_NAME] = manifest_text(manifest).encode()
@@ -174,14 +172,6 @@ def _probe(graph: Graph) -> Probe:
         return {str(o["name"]): interpreter.get_tensor(o["index"]) for o in outputs}
 
     return run
-
-
-def _embed(
-    pictures: list[Picture], detector_data: bytes, embedder_data: bytes, cache: Path | None, tick: Tick
-) -> Embeddings:
-    pipeline = Pipeline(detector_data, embedder_data, mirrored=EMBEDDER_MIRRORED)
-    progress = _ticker(tick, "faces", pictures)
-    return embed_pictures(pictures, pipeline, cache=cache, progress=progress, workers=os.cpu_count() or 1)
 
 
 def _raw_embedder(model: Model) -> Embedder:
@@ -223,7 +213,7 @@ def _detector_entry(data: bytes) -> ModelEntry:
     )
 
 
-def _embedder_entry(data: bytes, mean: NDArray[np.float32], embeddings: Embeddings) -> EmbedderEntry:
+def _embedder_entry(data: bytes, fitted: Fitted) -> EmbedderEntry:
     return EmbedderEntry(
         id="sface-2021dec-int8-mirrored",
         file=EMBEDDER_FILE,
@@ -231,8 +221,8 @@ def _embedder_entry(data: bytes, mean: NDArray[np.float32], embeddings: Embeddin
         scaling="uint8 0..255; the graph reads (q - 127.5) / 128",
         dimension=sface.EMBEDDING,
         mirrored=EMBEDDER_MIRRORED,
-        cohort=f"{len(embeddings.raw)} pictures of {len(set(embeddings.persons.tolist()))} persons of equal weight",
-        cohort_mean=tuple(float(f"{value:.6f}") for value in mean),
+        cohort=fitted.cohort,
+        cohort_mean=fitted.cohort_mean,
         **_entry(sources.SFACE, data),
     )
 

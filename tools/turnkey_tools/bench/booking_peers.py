@@ -1,0 +1,171 @@
+"""The same booking done with other people's parts: OpenCV, dlib's face_recognition; faiss flat for the search.
+
+Rules kept here:
+1. One thread each. Nobody is made slower than their own documentation would make them; where scaling the picture down
+   first is quicker, that is a variant of its own, with its name.
+2. Optional: what is not installed, or has no weights here, is said to be absent with the reason.
+3. The steps are those of a booking: all frames of the burst, the largest face, aligned, embedded, the mean of the
+   burst, every template searched, a threshold, a record signed in an envelope, the template kept in SQLite.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from turnkey.envelope import SigningKey, sign
+from turnkey.vision.embedder import unit
+from turnkey_tools.bench.booking_scene import read_raw
+from turnkey_tools.bench.synthetic import Population, Spread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from turnkey_tools.bench.booking_worker import Booking, Spec
+
+Embed = Callable[[NDArray[np.uint8], "Watch"], NDArray[np.float32]]
+_THRESHOLD = 0.3
+
+
+class Watch:
+    """Milliseconds of each stage, added up over the burst."""
+
+    def __init__(self) -> None:
+        self.stages_ms: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.stages_ms[name] = self.stages_ms.get(name, 0.0) + 1e3 * (time.perf_counter() - began)
+
+
+def absent(name: str) -> str | None:
+    """Why a peer cannot be measured; None where it can."""
+    lacking = [module for module in _NEEDS[name] if importlib.util.find_spec(module) is None]
+    return f"not installed: {', '.join(lacking)}" if lacking else None
+
+
+def opencv(spec: Spec, longest_px: int | None) -> Booking:
+    """FaceDetectorYN and FaceRecognizerSF, float ONNX of the same weights.
+
+    Args:
+        longest_px: scale the frame to this for the detector, as `cv2.resize` does it with INTER_AREA; None: the frame
+            as it is, as OpenCV's own sample does.
+    """
+    import cv2
+
+    cv2.setNumThreads(1)
+    detector: Any = cv2.FaceDetectorYN.create(str(spec.weights / "yunet.onnx"), "", (320, 320))
+    recogniser: Any = cv2.FaceRecognizerSF.create(str(spec.weights / "sface.onnx"), "")
+
+    def embed(frame: NDArray[np.uint8], watch: Watch) -> NDArray[np.float32]:
+        with watch.stage("detect"):
+            scale = 1.0 if longest_px is None else longest_px / max(frame.shape[:2])
+            small = frame if scale == 1.0 else cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            detector.setInputSize((small.shape[1], small.shape[0]))
+            faces = detector.detect(small)[1]
+            face = max(faces, key=lambda row: row[2] * row[3]).copy()
+            face[:14] /= scale
+        with watch.stage("align"):
+            aligned = recogniser.alignCrop(frame, face)
+        with watch.stage("embed"):
+            return np.asarray(recogniser.feature(aligned)[0], np.float32)
+
+    def frames(watch: Watch) -> Iterator[NDArray[np.uint8]]:
+        for path in _files(spec):
+            with watch.stage("capture"):
+                frame = cv2.imread(str(path)) if spec.source == "jpeg" else read_raw(path)
+            yield np.asarray(frame)
+
+    return _booking(spec, frames, embed)
+
+
+def face_recognition(spec: Spec, longest_px: int | None) -> Booking:
+    """dlib's HOG detector, 68 landmarks and ResNet through `face_recognition`, its defaults.
+
+    Args:
+        longest_px: scale the frame to this first, as its examples do for speed; None: the frame as it is.
+    """
+    import face_recognition as peer
+
+    def embed(frame: NDArray[np.uint8], watch: Watch) -> NDArray[np.float32]:
+        with watch.stage("detect"):
+            if longest_px is not None:
+                picture = Image.fromarray(frame)
+                picture.thumbnail((longest_px, longest_px))
+                frame = np.asarray(picture)
+            places = peer.face_locations(frame)
+            place = max(places, key=lambda box: (box[2] - box[0]) * (box[1] - box[3]))
+        with watch.stage("align and embed"):
+            return np.asarray(peer.face_encodings(frame, [place])[0], np.float32)
+
+    def frames(watch: Watch) -> Iterator[NDArray[np.uint8]]:
+        for path in _files(spec):
+            with watch.stage("capture"):
+                frame = peer.load_image_file(str(path)) if spec.source == "jpeg" else read_raw(path)
+            yield np.asarray(frame)
+
+    return _booking(spec, frames, embed)
+
+
+def _booking(spec: Spec, frames: Callable[[Watch], Iterator[NDArray[np.uint8]]], embed: Embed) -> Booking:
+    import faiss
+
+    faiss.omp_set_num_threads(1)
+    population = Population(spec.templates, Spread.read(), spec.seed)
+    index = faiss.IndexFlatIP(128)
+    for number in range(population.chunks()):
+        index.add(population.chunk(number))
+    rows = sqlite3.connect(spec.root / f"peer-{time.monotonic_ns()}.db", isolation_level=None)
+    rows.execute("PRAGMA journal_mode=WAL")
+    rows.execute("PRAGMA synchronous=FULL")
+    rows.execute("CREATE TABLE templates (reference TEXT, template BLOB)")
+    key = SigningKey.generate()
+
+    def book(number: int) -> dict[str, float]:
+        watch = Watch()
+        templates = [embed(frame, watch) for frame in frames(watch)]
+        probe = unit(np.mean(unit(np.stack(templates)), axis=0, dtype=np.float32))
+        with watch.stage("search"):
+            scores, places = index.search(probe[np.newaxis], 5)
+        with watch.stage("sign"):
+            found = [[int(place), float(score)] for place, score in zip(places[0], scores[0], strict=True)]
+            record = {"booking": f"B-{number}", "threshold": _THRESHOLD, "candidates": found}
+            sign("application/json", json.dumps(record).encode(), key)
+        with watch.stage("enrol"):
+            rows.execute("INSERT INTO templates VALUES (?, ?)", (f"B-{number}", probe.tobytes()))
+        return watch.stages_ms
+
+    return book
+
+
+def _files(spec: Spec) -> list[Path]:
+    folder, ending = ("burst/00.burst", "jpg") if spec.source == "jpeg" else ("raw", "rgb")
+    return sorted((spec.root / folder).glob(f"*.{ending}"))
+
+
+OPENCV, OPENCV_SCALED = "OpenCV, whole frame", "OpenCV, frame scaled to 320"
+DLIB, DLIB_SCALED = "face_recognition, whole frame", "face_recognition, frame scaled to 800"
+PEERS: dict[str, Callable[[Spec], Booking]] = {
+    OPENCV: lambda spec: opencv(spec, None),
+    OPENCV_SCALED: lambda spec: opencv(spec, 320),
+    DLIB: lambda spec: face_recognition(spec, None),
+    DLIB_SCALED: lambda spec: face_recognition(spec, 800),
+}
+_NEEDS = {
+    OPENCV: ("cv2", "onnx", "faiss"),
+    OPENCV_SCALED: ("cv2", "onnx", "faiss"),
+    DLIB: ("face_recognition", "dlib", "faiss"),
+    DLIB_SCALED: ("face_recognition", "dlib", "faiss"),
+}

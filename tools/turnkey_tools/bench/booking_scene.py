@@ -1,0 +1,126 @@
+"""What `turnkeyctl bench booking` books: a burst of 12 MP pictures, and a pilot device with a full gallery.
+
+Rules kept here:
+1. Everybody who is compared gets the same pictures and the same templates.
+2. The frames of a burst differ as a hand and a sensor make them differ: by some pixels, some light and noise.
+3. The person is enrolled from this very burst, so that a lead is signed in each booking: the bench times the steps, it
+   says nothing about how well people are told apart (`turnkeyctl evaluate` does).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from turnkey.capture.camera import Camera, CameraError, Frame
+from turnkey.capture.folder import FolderCamera
+from turnkey.device import model_id
+from turnkey.envelope import peek
+from turnkey.gallery.store import Enrolment, TemplateStore
+from turnkey.interlock.permit import Permit
+from turnkey.leads.policy import Policy
+from turnkey.vision.manifest import read_manifest
+from turnkey_tools.bench.synthetic import Population, Spread
+from turnkey_tools.pilot import Pilot
+
+WIDTH, HEIGHT = 4032, 3024
+FRAMES = 5
+BENCH_FPIR = 0.1
+"""The evidence does not reach to 100,000 templates at the usual limit of 0.01; the bench's policy allows this."""
+_QUALITY = 92
+_SHIFT_PX = 6
+
+
+def write_burst(portrait: NDArray[np.uint8], folder: Path, seed: int = 1) -> None:
+    """Write the burst: `burst/00.burst/<n>.jpg` for a camera that decodes, `raw/<n>.rgb` for one that need not.
+
+    Args:
+        portrait: (height, width, 3) uint8 RGB; it fills the frame's height, as at a booking desk.
+    """
+    random = np.random.default_rng(seed)
+    pressed, raw = folder / "burst" / "00.burst", folder / "raw"
+    pressed.mkdir(parents=True)
+    raw.mkdir()
+    shown = Image.fromarray(portrait)
+    scale = min(WIDTH / shown.width, HEIGHT / shown.height)
+    shown = shown.resize((round(shown.width * scale), round(shown.height * scale)), Image.Resampling.BICUBIC)
+    for number in range(FRAMES):
+        canvas = Image.new("RGB", (WIDTH, HEIGHT), (118, 122, 126))
+        right, down = random.integers(-_SHIFT_PX, _SHIFT_PX + 1, 2)
+        canvas.paste(shown, ((WIDTH - shown.width) // 2 + int(right), (HEIGHT - shown.height) // 2 + int(down)))
+        light = float(random.uniform(0.97, 1.03))
+        noise = random.integers(-3, 4, (HEIGHT, WIDTH, 1), dtype=np.int16)
+        pixels = np.clip(np.asarray(canvas).astype(np.float32) * light + noise, 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(pressed / f"{number}.jpg", quality=_QUALITY)
+        pixels.tofile(raw / f"{number}.rgb")
+
+
+def read_raw(path: Path) -> NDArray[np.uint8]:
+    """(3024, 4032, 3) uint8 RGB, new memory each time: what a camera's driver hands over."""
+    return np.fromfile(path, np.uint8).reshape(HEIGHT, WIDTH, 3)
+
+
+class RawCamera:
+    """Stands for a sensor that hands over pixels: files of raw RGB. No picture is decoded."""
+
+    def __init__(self, folder: Path, now_ns: Callable[[], int]) -> None:
+        self._files = sorted(folder.glob("*.rgb"))
+        self._now_ns = now_ns
+
+    def capture(self, permit: Permit) -> Frame:
+        """The first frame."""
+        return self.burst(permit, 1)[0]
+
+    def burst(self, permit: Permit, most: int) -> tuple[Frame, ...]:
+        """As many as there are, at most `most`."""
+        permit.check()
+        return tuple(Frame(read_raw(path), self._now_ns(), path.name) for path in self._files[:most])
+
+    def preview(self, permit: Permit) -> Frame:
+        """Nothing is previewed. Raises: CameraError."""
+        permit.check()
+        raise CameraError("no-preview", "the bench's camera has no preview")
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def bench_camera(root: Path, source: str) -> Camera:
+    """The camera for `raw` or `jpeg`."""
+    if source == "raw":
+        return RawCamera(root / "raw", time.monotonic_ns)
+    return FolderCamera(root / "burst", repeat=True)
+
+
+def fill_cases(pilot: Pilot, templates: int, seed: int, tick: Callable[[int, int], None]) -> None:
+    """Enrol that many synthetic templates as open cases, before the device is started for the first time."""
+    settings = pilot.settings()
+    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    model = model_id(read_manifest(settings.models).embedder)
+    population = Population(templates, Spread.read(), seed)
+    store = TemplateStore(settings.state / "gallery.db", settings.gallery_key.read_bytes())
+    now, done = datetime.now(UTC), 0
+    try:
+        for number in range(population.chunks()):
+            chunk = population.chunk(number)
+            rows = (
+                Enrolment("cases", f"C-2026-{done + place}", model, 80, now, template)
+                for place, template in enumerate(chunk)
+            )
+            store.add_many(rows, Permit(lambda: 0, 1))
+            done += len(chunk)
+            tick(done, templates)
+    finally:
+        store.close()
+
+
+def adopt_bench_policy(pilot: Pilot) -> None:
+    """The pilot's policy with the bench's FPIR limit; before the device is started for the first time."""
+    policy = Policy.model_validate_json(peek(pilot.policy_file.read_bytes()).payload)
+    pilot.adopt(policy.model_copy(update={"max_fpir": BENCH_FPIR}))
