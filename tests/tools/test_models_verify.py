@@ -67,7 +67,7 @@ def test_golden_vectors_taken_from_swapped_channels_fail(copied: Path) -> None:
     golden = read_golden(copied)
     pixels = read_portrait(golden, REPOSITORY)[..., ::-1].copy()
     embedder = Embedder.load(copied, read_manifest(copied).embedder)
-    swapped = tuple(embedder.raw(align(pixels, golden.points())).tolist())
+    swapped = tuple(embedder.views(align(pixels, golden.points()))[0].tolist())
     (copied / GOLDEN_NAME).write_text(golden_text(Golden(**{**golden.model_dump(), "embedding": swapped})))
     assert failed(copied) == ["golden embedding", "embedder's channel order"]
 

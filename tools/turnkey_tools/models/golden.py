@@ -35,7 +35,7 @@ def make_golden(picture: str, repository: Path, detector: Detector, embedder: Em
         picture=picture,
         picture_sha256=hashlib.sha256(data).hexdigest(),
         landmarks=tuple((float(f"{x:.2f}"), float(f"{y:.2f}")) for x, y in rounded.tolist()),
-        embedding=tuple(float(f"{v:.6f}") for v in embedder.raw(align(pixels, rounded)).tolist()),
+        embedding=tuple(float(f"{v:.6f}") for v in embedder.views(align(pixels, rounded))[0].tolist()),
     )
 
 
