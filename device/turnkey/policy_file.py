@@ -23,6 +23,32 @@ from turnkey.leads.policy import PolicyInForce, PolicyReason, PolicyRefusal, Sig
 from turnkey.leads.records import canonical
 
 
+def judge_policy(
+    envelope: bytes, authority: Authority, device_id: str, now: datetime, last: PolicyInForce | None = None
+) -> SignedPolicy | PolicyRefusal:
+    """Check a policy by every role that the authority lets sign policies; see `read_policy`.
+
+    Args:
+        envelope: the signed policy.
+        authority: who may sign it.
+        device_id: the device that it is for.
+        now: wall clock, UTC.
+        last: the policy that was last in force there, where there was one.
+    """
+    outcome: SignedPolicy | PolicyRefusal = PolicyRefusal(
+        PolicyReason.NOT_SIGNED, "the authority lets nobody sign a policy"
+    )
+    for role in authority.roles.values():
+        if "policy" not in role.may:
+            continue
+        outcome = read_policy(
+            envelope, keys=role.public_keys(), threshold=role.threshold, device_id=device_id, now=now, last=last
+        )
+        if isinstance(outcome, SignedPolicy) or outcome.reason is not PolicyReason.NOT_SIGNED:
+            return outcome
+    return outcome
+
+
 def _nobody_is_told(_: SignedPolicy) -> None:
     """Where another process puts it on the ledger."""
 
@@ -72,31 +98,10 @@ class PolicyFile:
             last = self._remembered()
             if isinstance(last, PolicyRefusal):
                 return last
-            outcome = self._read(envelope, authority, now, last)
+            outcome = judge_policy(envelope, authority, self._device_id, now, last)
             if isinstance(outcome, SignedPolicy) and outcome.mark != last:
                 self._adopted(outcome)
                 return self._remember(outcome)
-        return outcome
-
-    def _read(
-        self, envelope: bytes, authority: Authority, now: datetime, last: PolicyInForce | None
-    ) -> SignedPolicy | PolicyRefusal:
-        outcome: SignedPolicy | PolicyRefusal = PolicyRefusal(
-            PolicyReason.NOT_SIGNED, "the authority lets nobody sign a policy"
-        )
-        for role in authority.roles.values():
-            if "policy" not in role.may:
-                continue
-            outcome = read_policy(
-                envelope,
-                keys=role.public_keys(),
-                threshold=role.threshold,
-                device_id=self._device_id,
-                now=now,
-                last=last,
-            )
-            if isinstance(outcome, SignedPolicy) or outcome.reason is not PolicyReason.NOT_SIGNED:
-                return outcome
         return outcome
 
     def _remembered(self) -> PolicyInForce | PolicyRefusal | None:

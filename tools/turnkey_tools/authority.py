@@ -34,7 +34,7 @@ from typing import Annotated, NoReturn
 import typer
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from turnkey.envelope import EnvelopeError, KeyFileError, PublicKey, SigningKey, cosign, merge, sign
+from turnkey.envelope import EnvelopeError, KeyFileError, PublicKey, SigningKey, cosign, merge, sign, signing_keyids
 from turnkey.interlock.authority import (
     AUTHORITY_TYPE,
     ROOT,
@@ -229,6 +229,16 @@ def describe(authority: Authority) -> str:
         )
         lines += [f"    {key[:16]}  {authority.name_of(key)}" for key in role.keys]
     return "\n".join(lines)
+
+
+def claimed_signers(data: bytes, authority: Authority | None) -> list[str]:
+    """Who an envelope CLAIMS to be signed by: names where the authority knows the key, ids where it does not.
+
+    Raises:
+        EnvelopeError: `data` is not an envelope.
+    """
+    names = {PublicKey.from_hex(holder.key).keyid: holder.name for holder in authority.holders} if authority else {}
+    return sorted(names.get(keyid, keyid[:16]) for keyid in signing_keyids(data))
 
 
 @contextmanager

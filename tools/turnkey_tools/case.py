@@ -22,8 +22,8 @@ from typing import Annotated, cast, get_args
 
 import typer
 
-from turnkey.envelope import SigningKey, cosign, peek, sign, signing_keyids
-from turnkey.interlock.authority import Authority, read_authority
+from turnkey.envelope import SigningKey, cosign, peek, sign
+from turnkey.interlock.authority import read_authority
 from turnkey.leads.packet import (
     MAX_PICTURE_BYTES,
     PAYLOAD_TYPE_CASE_PACKET,
@@ -38,7 +38,16 @@ from turnkey.leads.packet import (
 from turnkey.leads.policy import Policy
 from turnkey.leads.records import canonical
 from turnkey.sealed import MAGIC, SealingKey
-from turnkey_tools.authority import FileArgument, KeyOption, OutOption, fail, read_key, refusing, write_new
+from turnkey_tools.authority import (
+    FileArgument,
+    KeyOption,
+    OutOption,
+    claimed_signers,
+    fail,
+    read_key,
+    refusing,
+    write_new,
+)
 
 app = typer.Typer(help="Case packets: the only way a picture from outside enters a device.", no_args_is_help=True)
 
@@ -149,7 +158,7 @@ def show(
     with refusing():
         contents = from_draft(file.read_bytes())
         packet, digest = _packet_of(contents), hashlib.sha256(contents.picture).hexdigest()
-        signers = _signers(contents, read_authority(authority.read_bytes()) if authority else None)
+        signers = claimed_signers(contents.envelope, read_authority(authority.read_bytes()) if authority else None)
         if picture is not None:
             write_new(picture, contents.picture, private=True)
         if as_json:
@@ -200,12 +209,3 @@ def describe(packet: CasePacket) -> str:
 
 def _packet_of(contents: PacketContents) -> CasePacket:
     return CasePacket.model_validate_json(peek(contents.envelope).payload)
-
-
-def _signers(contents: PacketContents, authority: Authority | None) -> list[str]:
-    known = (
-        {key.keyid: authority.name_of(key.to_hex()) for role in authority.roles.values() for key in role.public_keys()}
-        if authority
-        else {}
-    )
-    return sorted(known.get(keyid, keyid[:16]) for keyid in signing_keyids(contents.envelope))
