@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
 import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +20,8 @@ from turnkey.console.officers import Officer, Officers, hashed, write_officers
 from turnkey.console_rooms import LocalRoom, open_viewfinder
 from turnkey.console_server import ConsoleServer, console_listener
 from turnkey.device import Device
+from turnkey.interlock.machine import State
+from turnkey.interlock.orders import OrderAccepted
 from turnkey.interlock.switch import SimulatedSwitch
 from turnkey.settings import Settings
 from turnkey.vision.manifest import read_manifest
@@ -127,9 +129,27 @@ class House:
     server: ConsoleServer
     switch: SimulatedSwitch
     pilot: Pilot
+    camera: Camera
+    settings: Settings
+    port: int
 
     def browser(self) -> Browser:
         return Browser(self.server.address)
+
+    def stop(self) -> None:
+        self.switch.open_key()
+        wait_for(lambda: self.device.interlock.state is not State.RUNNING)
+
+    def release(self) -> None:
+        """Close the key and apply a signed release order."""
+        self.switch.close_key()
+        assert self.device.key_settled(PATIENCE_S)
+        order = self.pilot.release(self.device.interlock.release_request())
+        assert isinstance(self.device.apply_order(order), OrderAccepted)
+
+    def again(self) -> AbstractContextManager[ConsoleServer]:
+        """The console started anew on the same port, over the same device; end the first one before."""
+        return serving(self.device, self.camera, self.settings, self.port)
 
 
 def title(reply: Reply) -> str:
@@ -143,9 +163,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def artefacts() -> Path | None:
-    """Where screenshots are kept, if anywhere."""
-    folder = os.environ.get("TURNKEY_SCREENS")
-    return Path(folder) if folder else None

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from turnkey.cli import app
-from turnkey.settings import SocketSettings, UpdateSettings
+from turnkey.settings import ConsoleSettings, SocketSettings, UpdateSettings
 
 UNITS = Path(__file__).parents[2] / "systemd"
 SERVICES = ("interlock", "booth", "notary", "uplink", "update", "console")
@@ -77,6 +77,7 @@ def test_each_secret_goes_to_one_process_as_an_encrypted_credential():
         "uplink": ["mqtt.key"],
         "booth": ["encryption.key"],
         "update": [],
+        "console": [],
     }
     for service, expected in secrets.items():
         assert values(service, "LoadCredentialEncrypted") == expected
@@ -101,7 +102,7 @@ def test_every_unit_gives_up_privileges_and_filters_system_calls(service):
     assert values(service, "SystemCallFilter")[0] == "@system-service"
 
 
-@pytest.mark.parametrize("service", ["interlock", "booth", "notary"])
+@pytest.mark.parametrize("service", ["interlock", "booth", "notary", "console"])
 def test_long_running_processes_have_a_watchdog(service):
     assert values(service, "Type") == ["notify"]
     assert values(service, "WatchdogSec")
@@ -109,8 +110,16 @@ def test_long_running_processes_have_a_watchdog(service):
 
 def test_servers_that_ask_who_is_calling_have_no_user_namespace():
     """In one, SO_PEERCRED names every caller nobody."""
-    for service in ("interlock", "notary"):
+    for service in ("interlock", "notary", "booth"):
         assert "yes" not in values(service, "PrivateUsers")
+
+
+def test_the_console_outlives_a_moratorium_and_has_one_socket_on_loopback_passed_in():
+    console, passed = dict(unit("turnkey-console.service")), unit("turnkey-console.socket")
+    assert "Conflicts" not in console
+    assert "BindsTo" not in console
+    assert console["Requires"] == "turnkey-console.socket"
+    assert [value for key, value in passed if key.startswith("Listen")] == [f"127.0.0.1:{ConsoleSettings().port}"]
 
 
 def test_the_booth_goes_with_the_interlock_and_with_a_moratorium_and_within_a_second():
