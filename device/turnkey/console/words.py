@@ -42,7 +42,7 @@ class Words:
     def refusal(self, reason: str, step: str) -> str:
         """A refusal by its reason, or by its step where the reason is none of an officer's business."""
         key = f"refusal.{reason}"
-        return self._texts[key] if key in self._texts else self._texts[f"step.{step}"]
+        return self._texts.get(key) or self._texts.get(f"step.{step}") or self._texts["step.other"]
 
     def advice(self, code: str) -> str:
         """The one thing to do."""
