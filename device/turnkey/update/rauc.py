@@ -80,7 +80,7 @@ class RaucInstaller:
         with self._connected() as connection:
             reply = connection.send_and_get_reply(new_method_call(SERVICE, "GetSlotStatus"), timeout=ANSWER_TIMEOUT_S)
             (found,) = unwrap_msg(reply)
-        slots = ((name, {key: value for key, (_, value) in facts.items()}) for name, facts in found)
+        slots = ((name, {key: value for key, (_, value) in facts.items()}) for name, facts in sorted(found, key=_name))
         return tuple(_slot(name, facts) for name, facts in slots if facts.get("bootname"))
 
     def _property(self, connection: DBusConnection, name: str) -> Any:
@@ -102,6 +102,10 @@ class RaucInstaller:
 def _reason(error: DBusErrorResponse) -> UpdateReason:
     absent = ("org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.AccessDenied")
     return UpdateReason.NO_INSTALLER if error.name in absent else UpdateReason.NOT_INSTALLED
+
+
+def _name(slot: tuple[str, dict[str, Any]]) -> str:
+    return slot[0]
 
 
 def _slot(name: str, facts: dict[str, Any]) -> Slot:

@@ -1,0 +1,315 @@
+"""A device over many runs: real notary and ledger behind its socket, a repository in memory, simulated slots."""
+
+from __future__ import annotations
+
+import os
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from booking_room import MODELS
+from update.repository import TARGETS, Repository
+
+from turnkey.envelope import SigningKey
+from turnkey.interlock.peers import listen
+from turnkey.interlock.permit import Permit, Stopped
+from turnkey.leads.records import Captured, LedgerEntry
+from turnkey.leads.upkeep import Updated
+from turnkey.notary.daemon import UPDATE_RIGHTS, NotaryDaemon
+from turnkey.notary.journal import Journal
+from turnkey.notary.notary import Clocks, Notary
+from turnkey.update.installer import SIMULATED_MAGIC, SimulatedInstaller
+from turnkey.update.ledger import NotarySocket
+from turnkey.update.placing import ModelsPlacer, PolicyPlacer
+from turnkey.update.refusals import UpdateReason
+from turnkey.update.updating import Device, Report, Updating
+from turnkey.vision.manifest import read_manifest
+
+QUIET_S = 600.0
+
+
+class PowerCut(BaseException):
+    """Ends a run as a power cut does: nothing after it is carried out."""
+
+
+class NoLease:
+    def permit(self) -> Permit:
+        raise Stopped("key-opened")
+
+
+class Room:
+    """A device in a moratorium, its repository, and what it did."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.repository = Repository()
+        self.installer = SimulatedInstaller(folder / "slots.json", "1.0")
+        self.journal = Journal(folder / "ledger.db")
+        clocks = Clocks(lambda: datetime.now(UTC), time.monotonic_ns, lambda: os.urandom(16).hex())
+        self.notary = Notary(self.journal, SigningKey.generate(), lambda *_: None, device_id="booth-1", clocks=clocks)
+        self.daemon = NotaryDaemon(
+            self.notary,
+            self.journal,
+            NoLease(),
+            listen(folder / "notary"),
+            rights={os.getuid(): UPDATE_RIGHTS},
+            failed=lambda _reason: None,
+        )
+        self.daemon.start()
+        self.boot = 1
+        self.restarts = 0
+        self.policy_refusal: str | None = None
+
+    def offer(self, version: str, content: bytes | None = None, **terms: Any) -> None:
+        terms = {"kind": "bundle", "version": version, "board": "rpi5", "groups": {"station": 100}} | terms
+        content = SIMULATED_MAGIC + version.encode() + b"\n" if content is None else content
+        self.repository.add(f"{terms['kind']}-{version}", content, terms)
+        self.repository.publish()
+
+    def run(self, told: Callable[[int, str], None] = lambda _percent, _doing: None) -> Report:
+        placers = {
+            "policy": PolicyPlacer(self.folder / "policy.json", lambda _envelope: self.policy_refusal),
+            "models": ModelsPlacer(self.folder / "models"),
+        }
+        updating = Updating(
+            Device("booth-1", "station", "rpi5", f"boot-{self.boot}", QUIET_S),
+            self.folder / "update",
+            self.repository.first_root,
+            self.installer,
+            placers,  # type: ignore[arg-type]
+            NotarySocket(self.folder / "notary"),
+            self._restart,
+            told,
+        )
+        return updating.run(self.repository.way())
+
+    def _restart(self) -> None:
+        self.restarts += 1
+
+    def reboot(self, healthy: bool = True) -> None:
+        self.installer.restart(healthy)
+        self.boot += 1
+
+    def ledger(self) -> list[str]:
+        entries = [LedgerEntry.model_validate_json(data).event for data in self.journal.entries()]
+        return [f"{event.step} {event.version or event.what}" for event in entries if isinstance(event, Updated)]
+
+    def close(self) -> None:
+        self.daemon.close()
+        self.journal.close()
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Room]:
+    room = Room(tmp_path)
+    yield room
+    room.close()
+
+
+def test_each_step_from_offer_to_arrival_is_on_the_ledger_in_order(room: Room) -> None:
+    room.offer("1.1")
+    report = room.run()
+    assert report.refusal is None
+    assert report.restart == "asked"
+    assert room.restarts == 1
+    room.reboot()
+    assert room.run().restart == "none"
+    assert room.installer.running_version() == "1.1"
+    assert room.ledger() == ["offered 1.1", "downloaded 1.1", "installed 1.1", "restarting 1.1", "arrived 1.1"]
+    room.run()
+    assert len(room.ledger()) == 5, "nothing more is said where nothing more happens"
+
+
+def test_a_system_that_the_device_came_back_from_is_not_taken_again_and_the_next_one_is(room: Room) -> None:
+    room.offer("1.1")
+    room.run()
+    room.reboot(healthy=False)
+    report = room.run()
+    assert report.stays["bundle"] == "came-back-from-it"
+    assert room.ledger()[-1] == "returned 1.1"
+    assert room.restarts == 1
+    room.offer("1.2")
+    room.run()
+    room.reboot()
+    room.run()
+    assert room.installer.running_version() == "1.2"
+
+
+def test_a_system_that_fails_only_after_it_has_run_is_not_taken_again_either(room: Room) -> None:
+    """Its updater ran once before its examination failed, and the boot loader went back."""
+    room.offer("1.1")
+    room.run()
+    state = (room.folder / "slots.json").read_bytes()
+    room.reboot()
+    room.run()
+    assert room.ledger()[-1] == "arrived 1.1"
+    (room.folder / "slots.json").write_bytes(state)
+    room.reboot(healthy=False)
+    assert room.run().stays["bundle"] == "came-back-from-it"
+    assert room.ledger()[-1] == "returned 1.1"
+
+
+def test_no_restart_while_a_booking_may_be_open(room: Room) -> None:
+    room.notary.record(Captured(attempt_id="0" * 32, frames=1, purpose="booking"))
+    room.offer("1.1")
+    assert room.run().restart == "waits"
+    assert room.restarts == 0
+    assert room.run().restart == "waits"
+    assert room.ledger() == ["offered 1.1", "downloaded 1.1", "installed 1.1"]
+
+
+def test_nothing_is_installed_without_a_ledger(room: Room) -> None:
+    room.offer("1.1")
+    room.daemon.close()
+    report = room.run()
+    assert report.refusal is not None
+    assert report.refusal.reason is UpdateReason.NO_LEDGER
+    assert room.installer.slots()[1].version is None
+
+
+def test_an_outage_is_one_entry_and_not_one_an_hour(room: Room) -> None:
+    files, room.repository.files = room.repository.files, {}
+    for _ in range(3):
+        assert room.run().refusal is not None
+    assert room.ledger() == ["refused metadata"]
+    room.repository.files = files
+    assert room.run().refusal is None
+    room.repository.files = {}
+    room.run()
+    assert room.ledger() == ["refused metadata", "refused metadata"]
+
+
+def test_a_bundle_that_the_installer_refuses_is_on_the_ledger_and_changes_nothing(room: Room) -> None:
+    room.offer("1.1", b"no bundle at all")
+    report = room.run()
+    assert report.refusal is not None
+    assert report.refusal.reason is UpdateReason.NOT_INSTALLED
+    assert room.ledger() == ["offered 1.1", "downloaded 1.1", "refused 1.1"]
+    assert room.restarts == 0
+    room.run()
+    assert room.ledger().count("refused 1.1") == 1
+
+
+@pytest.mark.parametrize("at", [0, 50, 100])
+def test_a_power_cut_during_the_installation_is_made_good_by_the_next_run(room: Room, at: int) -> None:
+    room.offer("1.1")
+
+    def cut(percent: int, _doing: str) -> None:
+        if percent == at:
+            raise PowerCut
+
+    with pytest.raises(PowerCut):
+        room.run(cut)
+    room.boot += 1
+    room.installer.restart()
+    asked = len(room.repository.asked)
+    report = room.run()
+    assert report.refusal is None
+    fetched = [url for url in room.repository.asked[asked:] if url.startswith(TARGETS)]
+    assert fetched == [], "what was checked and is whole is not fetched again"
+    room.reboot()
+    room.run()
+    assert room.installer.running_version() == "1.1"
+    assert room.ledger()[-1] == "arrived 1.1"
+
+
+def test_a_power_cut_during_the_download_leaves_nothing_under_the_releases_name(room: Room) -> None:
+    room.offer("1.1")
+
+    def torn(url: str) -> Iterator[bytes] | None:
+        def chunks() -> Iterator[bytes]:
+            yield SIMULATED_MAGIC
+            raise PowerCut
+
+        return chunks() if url.startswith(TARGETS) else None
+
+    room.repository.served = torn
+    with pytest.raises(PowerCut):
+        room.run()
+    assert [path.name for path in (room.folder / "update" / "files").iterdir()] == []
+    room.repository.served = lambda _url: None
+    assert room.run().restart == "asked"
+
+
+def test_files_are_gone_once_they_are_in_place(room: Room) -> None:
+    room.offer("1.1")
+    room.run()
+    assert list((room.folder / "update" / "files").iterdir()) == []
+
+
+def test_a_second_run_at_once_is_refused_and_says_nothing(room: Room) -> None:
+    room.offer("1.1")
+    second: list[Report] = []
+    room.run(lambda _percent, _doing: second.append(room.run()))
+    assert {report.refusal.reason for report in second if report.refusal} == {UpdateReason.BUSY}
+    assert room.ledger() == ["offered 1.1", "downloaded 1.1", "installed 1.1", "restarting 1.1"]
+
+
+def test_a_policy_takes_the_same_road_and_needs_no_restart(room: Room) -> None:
+    room.offer("7", b"signed by the city", kind="policy", board=None)
+    assert room.run().restart == "none"
+    assert (room.folder / "policy.json").read_bytes() == b"signed by the city"
+    assert room.ledger() == ["offered 7", "downloaded 7", "installed 7"]
+    assert room.run().stays["policy"] == "has-the-newest"
+
+
+def test_a_policy_that_its_own_rules_refuse_replaces_nothing(room: Room) -> None:
+    (room.folder / "policy.json").write_bytes(b"the present one")
+    room.policy_refusal = "signed by nobody who may"
+    room.offer("7", b"signed by IT alone", kind="policy", board=None)
+    report = room.run()
+    assert report.refusal is not None
+    assert report.refusal.reason is UpdateReason.POLICY_REFUSED
+    assert (room.folder / "policy.json").read_bytes() == b"the present one"
+    room.policy_refusal = None
+    room.run()
+    assert (room.folder / "policy.json").read_bytes() == b"signed by IT alone"
+
+
+def models_zip(
+    folder: Path, change: Callable[[str, bytes], tuple[str, bytes]] = lambda name, data: (name, data)
+) -> bytes:
+    path = folder / "models.zip"
+    manifest = read_manifest(MODELS)
+    names = [manifest.detector.file, manifest.embedder.file, *([manifest.guide.file] if manifest.guide else [])]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("manifest.toml", "golden.toml", *names):
+            archive.writestr(*change(name, (MODELS / name).read_bytes()))
+    return path.read_bytes()
+
+
+def test_models_are_unpacked_beside_the_present_ones_and_taken_with_a_restart(room: Room) -> None:
+    room.offer("2", models_zip(room.folder), kind="models", board=None)
+    assert room.run().restart == "asked"
+    assert read_manifest(room.folder / "models" / "current").embedder.sha256 == read_manifest(MODELS).embedder.sha256
+    assert room.ledger()[-1] == "restarting 2"
+    room.boot += 1
+    assert room.run().restart == "none"
+
+
+@pytest.mark.parametrize("what", ["altered", "outside", "nonsense"])
+def test_models_that_are_not_their_manifests_are_refused(room: Room, what: str) -> None:
+    def change(name: str, data: bytes) -> tuple[str, bytes]:
+        if what == "outside" and name == "golden.toml":
+            return "../golden.toml", data
+        return name, (data[:-1] + b"x" if what == "altered" and name.endswith(".tflite") else data)
+
+    content = b"no archive" if what == "nonsense" else models_zip(room.folder, change)
+    room.offer("2", content, kind="models", board=None)
+    report = room.run()
+    assert report.refusal is not None
+    assert report.refusal.reason is UpdateReason.MODELS_REFUSED
+    assert not (room.folder / "models" / "current").exists()
+    assert not (room.folder / "golden.toml").exists()
+
+
+def test_a_device_that_does_not_know_what_it_runs_takes_no_system(room: Room) -> None:
+    room.installer = SimulatedInstaller(room.folder / "slots.json")
+    room.installer.running_version = lambda: None  # type: ignore[method-assign]
+    room.offer("1.1")
+    assert room.run().stays["bundle"] == "running-version-unknown"
+    assert room.ledger() == []
