@@ -24,6 +24,7 @@ from turnkey.interlock.permit import Permit
 from turnkey.interlock.switch import SimulatedSwitch
 from turnkey.leads.policy import Policy
 from turnkey.leads.records import Discarded, Enrolled, Event, LeadSigned, Refused
+from turnkey.removal import Remover
 from turnkey_tools.pilot import Pilot
 
 CASE = "ardern/ardern-2018.jpg"
@@ -286,8 +287,9 @@ def test_an_expungement_is_done_and_recorded_even_in_a_moratorium(
     with running() as device:
         device.booth.enrol_case("C-2026-1")
         switch.open_key()
-        assert device.booth.expunge("cases", "C-2026-1", "court-order") == 1
-        assert device.booth.expunge("cases", "C-2026-1", "court-order") == 0
+        remover = Remover(device.gallery, device.notary)
+        assert remover.expunge("cases", "C-2026-1", "court-order").templates == {"cases": 1}
+        assert remover.expunge("cases", "C-2026-1", "court-order").templates == {"cases": 0}
         assert kinds(device)[-1] == "expungement"
 
 

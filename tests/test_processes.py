@@ -37,6 +37,7 @@ from turnkey.leads.records import (
     Discarded,
     Enrolled,
     Event,
+    Expunged,
     Heartbeat,
     LeadSigned,
     LedgerEntry,
@@ -50,6 +51,7 @@ from turnkey.uplink.outbox import Outbox
 from turnkey.vision.manifest import read_manifest
 from turnkey_tools.authority import sign_with, throwaway_authority
 from turnkey_tools.pilot import Pilot
+from turnkey_tools.receipt import read_receipt
 
 CASE = "ardern/ardern-2018.jpg"
 MATE = "ardern/ardern-2022.jpg"
@@ -70,6 +72,8 @@ class Appliance:
 path = "{sockets}/interlock"
 notary = "{sockets}/notary"
 booth = "{sockets}/booth"
+booth_state = "{self.state("booth")}"
+interlock_state = "{self.state("interlock")}"
 markers = "{sockets}"
 booth_user = "{user}"
 notary_user = "{user}"
@@ -278,6 +282,38 @@ def test_a_killed_process_stops_everything(appliance: Appliance, victim: str) ->
     appliance.processes[victim].wait(PATIENCE_S)
     wait_for(lambda: not appliance.gallery_is_open())
     nothing_goes_on(appliance)
+
+
+def test_a_hung_notary_stops_everything(appliance: Appliance) -> None:
+    assert booked(appliance, "B-1").exit_code == 0
+    appliance.processes["notary"].send_signal(signal.SIGSTOP)
+    wait_for(lambda: not appliance.gallery_is_open())
+    nothing_goes_on(appliance)
+
+
+def test_status_key_and_expungement_across_processes(appliance: Appliance) -> None:
+    assert booked(appliance, "B-1").exit_code == 0
+    facts = json.loads(appliance.command("status", "--json").stdout)
+    assert (facts["interlock"]["state"], facts["policy"], facts["leads_waiting"]) == ("RUNNING", "in force", 1)
+    assert (facts["ledger_entries"] > 0, len(facts["ledger_root"])) == (True, 64)
+    expunged = ("expunge", "bookings", "B-1", "--reason", "court-order")
+    assert "1 template(s)" in appliance.command(*expunged).stdout, "the booth's process does it"
+    assert booked(appliance, "B-2").exit_code == 0
+    appliance.command("key", "open")
+    wait_for(lambda: (now := appliance.status()) is not None and now.state == "MORATORIUM")
+    assert appliance.command("gallery", "stats").exit_code == 1, "a booth that runs has its gallery for itself"
+    appliance.processes["booth"].terminate()
+    appliance.processes["booth"].wait(PATIENCE_S)
+    receipt = appliance.pilot.root / "receipt"
+    gone = appliance.command("expunge", "bookings", "B-2", "--reason", "court-order", "--receipt", str(receipt))
+    assert gone.exit_code == 0, gone.output
+    public = SigningKey.from_pem(appliance.pilot.settings().signing_key.read_bytes()).public
+    assert read_receipt(receipt.read_bytes().strip(), public).removed.reference == "B-2"
+    assert sum(isinstance(event, Expunged) for event in appliance.ledger()) == 2
+    assert "0 template(s) removed" in appliance.command("gallery", "retain").stdout
+    stats = json.loads(appliance.command("gallery", "stats").stdout)
+    assert (stats["bookings"]["templates"], stats["cases"]["templates"]) == (0, 1)
+    assert appliance.command("gallery", "graph", "cases").exit_code == 1, "stopped: there is no key"
 
 
 def test_a_hung_interlock_stops_everything_and_the_notary_falls_silent(appliance: Appliance) -> None:

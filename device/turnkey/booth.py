@@ -22,7 +22,7 @@ from turnkey.gallery.gallery import Gallery
 from turnkey.gallery_steps import GallerySteps, Origin
 from turnkey.leads.decision import Group
 from turnkey.leads.policy import PolicyRefusal, SignedPolicy
-from turnkey.leads.records import Captured, Expunged, Lead, Partition, reference_digest
+from turnkey.leads.records import Captured, Lead, reference_digest
 from turnkey.notary.notary import Clocks, Recorder
 from turnkey.vision.analyzer import Analysis, Analyzer
 
@@ -117,17 +117,6 @@ class Booth:
             return CaseEnrolled(case_number, self.steps.enrol(attempt, "cases", case_number, analysis))
 
         return self.attempts.run(steps)
-
-    def expunge(self, partition: Partition, reference: str, reason: str) -> int:
-        """Remove every template of a reference, stopped or not. Returns how many there were.
-
-        Raises:
-            StorageError: rows or ledger cannot be written.
-        """
-        removed = self._gallery.expunge(partition, reference)
-        for row in removed:
-            self._notary.record(Expunged(partition=partition, row=row, reason=reason))
-        return len(removed)
 
     def _photograph(self, attempt: Attempt, purpose: Literal["booking", "case"], reference: str) -> Analysis:
         try:

@@ -17,10 +17,13 @@ import typer
 from turnkey.capture.camera import CameraError
 from turnkey.capture.folder import FolderCamera
 from turnkey.database import StorageError
-from turnkey.device import Device, DeviceError
+from turnkey.device import Device, DeviceBusy, DeviceError
+from turnkey.gallery_room import GalleryRoom, become, booth_room, room_of
+from turnkey.interlock.authority import AuthorityError
 from turnkey.interlock.lease import DaemonError, ask
 from turnkey.interlock.wire import Request
 from turnkey.settings import Settings, SettingsError, read_settings
+from turnkey.vision.manifest import ModelError
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object, for machines.")]
 SignedFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False)]
@@ -65,6 +68,27 @@ def chosen_device(pictures: Path | None = None) -> Iterator[Device]:
         fail(f"the device cannot start: {error}", 2)
     except StorageError as error:
         fail(f"refused ({error.reason}): {error}")
+
+
+@contextmanager
+def chosen_room() -> Iterator[GalleryRoom]:
+    """The gallery to work on: the device's, or that of a booth whose process is apart and does not run."""
+    if interlock_socket() is None:
+        with chosen_device() as device:
+            yield room_of(device)
+        return
+    settings = chosen_settings()
+    sockets = settings.interlock.socket
+    try:
+        become(sockets.booth_user)
+        with booth_room(settings.model_copy(update={"state": sockets.booth_state})) as room:
+            yield room
+    except DeviceBusy:
+        fail("refused (booth-running): the booth has the gallery; end it first, with `systemctl stop turnkey-booth`")
+    except StorageError as error:
+        fail(f"refused ({error.reason}): {error}")
+    except (ModelError, AuthorityError, OSError) as error:
+        fail(f"the gallery cannot be opened: {error}", 2)
 
 
 def interlock_socket() -> Path | None:

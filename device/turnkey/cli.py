@@ -27,15 +27,16 @@ from turnkey.chosen import (
 from turnkey.console_cli import officer_app
 from turnkey.database import StorageError
 from turnkey.device import Device, DeviceBusy, DeviceError, simulated_switch_file, uplink_settings
-from turnkey.gallery_cli import gallery_app
+from turnkey.gallery_cli import gallery_app, have_removed
 from turnkey.interlock.status import InterlockStatus
 from turnkey.interlock.switch import SimulatedSwitch
 from turnkey.interlock.wire import Request
-from turnkey.leads.policy import PolicyRefusal
 from turnkey.leads.records import Partition
 from turnkey.ledger_cli import ledger_app
+from turnkey.notary.client import ask_standing
 from turnkey.order_cli import authority_app, order_app
 from turnkey.process_cli import process_app
+from turnkey.removal_socket import Expunge
 from turnkey.update_cli import health, update_app
 from turnkey.uplink.mqtt import Uplink
 from turnkey.uplink.outbox import Outbox
@@ -51,7 +52,7 @@ app.add_typer(order_app, name="order")
 app.add_typer(authority_app, name="authority")
 app.add_typer(process_app, name="run")
 app.add_typer(officer_app, name="officer")
-app.add_typer(gallery_app(chosen_device), name="gallery")
+app.add_typer(gallery_app(), name="gallery")
 app.add_typer(update_app, name="update")
 app.command()(health)
 app.add_typer(ledger_app, name="ledger")
@@ -72,31 +73,26 @@ def _options(
 
 @app.command()
 def status(as_json: JsonOption = False) -> None:
-    """Show the interlock, the policy, the ledger and what waits to be sent; only the interlock where it is apart."""
+    """Show the interlock, the policy, the ledger and what waits to be sent."""
     socket = interlock_socket()
     if socket is not None:
-        now = InterlockStatus.model_validate_json(ask_interlock(socket, Request(ask="status")))
-        typer.echo(json.dumps({"interlock": now.model_dump(mode="json")}) if as_json else _shown(now))
-        return
-    with chosen_device() as device:
-        interlock, policy = device.interlock.status(), device.policy()
-        refusal = policy if isinstance(policy, PolicyRefusal) else None
-        facts = {
-            "interlock": interlock.model_dump(mode="json"),
-            "policy": refusal.reason if refusal else "in force",
-            "ledger_entries": device.journal.size,
-            "ledger_root": device.journal.root().hex(),
-            "leads_waiting": device.leads_waiting(),
-            "model": device.model_id,
-        }
+        interlock = InterlockStatus.model_validate_json(ask_interlock(socket, Request(ask="status")))
+        standing = ask_standing(chosen_settings().interlock.socket.notary)
+    else:
+        with chosen_device() as device:
+            interlock, standing = device.interlock.status(), device.standing()
     if as_json:
-        typer.echo(json.dumps(facts))
+        facts = standing.model_dump(mode="json", exclude={"policy_message"}) if standing else {}
+        typer.echo(json.dumps({"interlock": interlock.model_dump(mode="json")} | facts))
         return
     typer.echo(_shown(interlock))
-    typer.echo(f"policy        {refusal.message if refusal else 'in force'}")
-    typer.echo(f"ledger        {facts['ledger_entries']} entries, root {facts['ledger_root']}")
-    typer.echo(f"leads to send {facts['leads_waiting']}")
-    typer.echo(f"model         {facts['model']}")
+    if standing is None:
+        typer.echo("ledger        the notary does not answer: nothing is captured")
+        return
+    typer.echo(f"policy        {standing.policy_message or standing.policy}")
+    typer.echo(f"ledger        {standing.ledger_entries} entries, root {standing.ledger_root}")
+    typer.echo(f"leads to send {standing.leads_waiting}")
+    typer.echo(f"model         {standing.model}")
 
 
 def _shown(now: InterlockStatus) -> str:
@@ -128,14 +124,31 @@ def enrol_case(case_number: str, pictures: PicturesOption = None, as_json: JsonO
 
 
 @app.command()
-def expunge(partition: str, reference: str, reason: Annotated[str, typer.Option(help="Code for the ledger.")]) -> None:
+def expunge(
+    partition: str,
+    reference: str,
+    reason: Annotated[str, typer.Option(help="Code for the ledger.")],
+    receipt: Annotated[Path | None, typer.Option(help="Write the signed receipt here, a new file.")] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Remove every template of a reference from a partition (bookings, cases). Works in a moratorium as well."""
     if partition not in get_args(Partition):
         fail(f"no partition {partition!r}: {' or '.join(get_args(Partition))}", 2)
-    with chosen_device() as device:
-        removed = device.booth.expunge(cast(Partition, partition), reference, reason)
-    typer.echo(f"{removed} template(s) of {reference} expunged from {partition}")
-    if not removed:
+    if receipt is not None and receipt.exists():
+        fail(f"{receipt} is there already: name a new file", 2)
+    try:
+        errand = Expunge(partition=cast(Partition, partition), reference=reference, reason=reason)
+    except ValidationError as error:
+        fail(f"refused: {error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}", 2)
+    gone = have_removed(errand)
+    count = sum(gone.templates.values())
+    if receipt is not None and gone.receipts:
+        receipt.write_text("\n".join(gone.receipts) + "\n")
+    if as_json:
+        typer.echo(json.dumps({"templates": count, "receipts": [json.loads(each) for each in gone.receipts]}))
+    else:
+        typer.echo(f"{count} template(s) of {reference} expunged from {partition}")
+    if not count:
         raise typer.Exit(1)
 
 
@@ -162,6 +175,9 @@ def uplink(
 def key_open() -> None:
     """Open both contacts: recognition stops."""
     _switch().open_key()
+    if interlock_socket() is not None:
+        typer.echo("key open; the interlock's process has seen it")
+        return
     # Where no process watches the device, this one does for a moment: an opening that nobody saw would stop nothing.
     try:
         with Device(chosen_settings()) as device:
@@ -183,6 +199,8 @@ def _switch() -> SimulatedSwitch:
     settings = chosen_settings()
     if settings.interlock.adapter != "simulated":
         fail("this device has a real key: turn it by hand")
+    if interlock_socket() is not None:
+        settings = settings.model_copy(update={"state": settings.interlock.socket.interlock_state})
     settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     return SimulatedSwitch(simulated_switch_file(settings))
 

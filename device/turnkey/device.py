@@ -26,7 +26,7 @@ from turnkey.envelope import KeyFileError
 from turnkey.gallery.gallery import Gallery
 from turnkey.gallery.store import KEY_BYTES
 from turnkey.interlock.adapters import open_switch
-from turnkey.interlock.authority import AuthorityError
+from turnkey.interlock.authority import Authority, AuthorityError
 from turnkey.interlock.authority_folder import AuthorityFolder
 from turnkey.interlock.interlock import Interlock, InterlockStatus, Transition
 from turnkey.interlock.latch import Latch
@@ -38,9 +38,10 @@ from turnkey.leads.policy import PolicyRefusal, SignedPolicy
 from turnkey.leads.records import Heartbeat
 from turnkey.notary.heartbeat import Heart
 from turnkey.notary.journal import Journal
+from turnkey.notary.wire import Standing
 from turnkey.notary.witness import ledger_epoch, order_seen, switch_changed
 from turnkey.policy_file import PolicyFile
-from turnkey.recording import heartbeat, leads_waiting, open_notary, policy_adopted, system_clocks
+from turnkey.recording import heartbeat, leads_waiting, open_notary, policy_adopted, standing_of, system_clocks
 from turnkey.settings import Settings
 from turnkey.uplink.mqtt import Uplink, UplinkSettings
 from turnkey.uplink.outbox import Outbox
@@ -118,8 +119,8 @@ class Device:
     def _open(self, parts: ExitStack, camera: Camera | None, switch: Switch | None) -> None:
         settings = self.settings
         settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        parts.callback(os.close, _hold(settings.state / "in-use"))
-        manifest = read_manifest(settings.models)
+        parts.callback(os.close, hold(settings.state / "in-use"))
+        self.manifest = manifest = read_manifest(settings.models)
         self.analyzer = Analyzer.load(settings.models, threads=settings.threads)
         successors = settings.state / "authorities"
         successors.mkdir(mode=0o700, exist_ok=True)
@@ -171,7 +172,7 @@ class Device:
             parts=parts,
             analyzer=self.analyzer,
             notary=self.notary,
-            authority=lambda: self._authorities.current,
+            authority=self.authority,
             clocks=self._clocks,
         )
         self.uplink = Uplink(self.outbox, uplink_settings(settings))
@@ -224,10 +225,14 @@ class Device:
         self.notary.record(order_seen(judged(envelope, outcome)))
         return outcome
 
+    def authority(self) -> Authority:
+        """Who may sign what."""
+        return self._authorities.current
+
     def policy(self) -> SignedPolicy | PolicyRefusal:
         """The policy in force: signed by a role that the authority lets sign policies. Read anew each time."""
         now = self._clocks.utc_now()
-        return self._policies.in_force(self._authorities.current, now)
+        return self._policies.in_force(self.authority(), now)
 
     def _witness(self, transition: Transition) -> None:
         if transition.state is not State.RUNNING:
@@ -237,6 +242,10 @@ class Device:
     def leads_waiting(self) -> int:
         """Signed leads that the broker has not taken yet."""
         return leads_waiting(self.settings, self.journal, self.outbox)
+
+    def standing(self) -> Standing:
+        """How ledger and policy stand."""
+        return standing_of(self.policy(), self.journal, self.leads_waiting(), self.model_id)
 
     def _heartbeat(self) -> Heartbeat:
         up_ns = self._clocks.monotonic_ns() - self._began_ns
@@ -264,7 +273,7 @@ def _gallery_key(path: Path) -> bytes:
     return key
 
 
-def _hold(path: Path) -> int:
+def hold(path: Path) -> int:
     """Take the device for this process; the returned descriptor holds it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -12,14 +12,28 @@ from __future__ import annotations
 import base64
 import binascii
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from turnkey.interlock.authority import Authority, AuthorityError
 from turnkey.interlock.authority_folder import AuthorityFolder
 from turnkey.interlock.lease import DaemonError, ask
+from turnkey.interlock.status import InterlockStatus
 from turnkey.interlock.wire import Request
+from turnkey.leads.policy import PolicyReason, PolicyRefusal, SignedPolicy
+from turnkey.policy_file import PolicyFile
+from turnkey.recording import system_clocks
+from turnkey.settings import Settings
 
 ANSWER_TIMEOUT_S = 2.0
+
+
+def interlock_status(socket: Path) -> InterlockStatus | None:
+    """The status that the interlock tells; None where it tells none."""
+    try:
+        return InterlockStatus.model_validate_json(ask(socket, Request(ask="status"), ANSWER_TIMEOUT_S).body)
+    except (DaemonError, ValueError):
+        return None
 
 
 class FollowedAuthority:
@@ -65,3 +79,45 @@ class FollowedAuthority:
             return base64.b64decode(answer.body, validate=True) if answer.done else None
         except (DaemonError, binascii.Error):
             return None
+
+
+def policy_apart(
+    policies: PolicyFile, following: FollowedAuthority, status: InterlockStatus
+) -> SignedPolicy | PolicyRefusal:
+    """The policy in force under the authority that the interlock follows, or why there is none.
+
+    Raises:
+        StorageError: see `PolicyFile.in_force`.
+    """
+    authority = following.at(status.authority_version)
+    if authority is None:
+        return PolicyRefusal(
+            PolicyReason.NOT_SIGNED,
+            f"the interlock follows version {status.authority_version} of the authority, and this process cannot "
+            "verify how it came to be: provision the device anew",
+        )
+    return policies.in_force(authority, system_clocks().utc_now())
+
+
+def followed(settings: Settings) -> FollowedAuthority:
+    """The authority as a process with the state directory of these settings has it. Raises: as `FollowedAuthority`."""
+    first, own = settings.authority.read_bytes(), settings.state / "authorities"
+    return FollowedAuthority(first, own, settings.interlock.socket.path)
+
+
+def policy_known(
+    settings: Settings, following: FollowedAuthority, memory: str
+) -> Callable[[], SignedPolicy | PolicyRefusal]:
+    """The policy in force, for a process beside the notary's; `memory`: the name of its own memory of what was.
+
+    The notary has another, and puts what comes into force on the ledger.
+    """
+    policies = PolicyFile(settings.policy, settings.state / memory, settings.device_id)
+
+    def known() -> SignedPolicy | PolicyRefusal:
+        status = interlock_status(settings.interlock.socket.path)
+        if status is None:
+            return PolicyRefusal(PolicyReason.NOT_SIGNED, "the interlock does not say whose policies hold")
+        return policy_apart(policies, following, status)
+
+    return known

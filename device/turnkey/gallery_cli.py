@@ -5,32 +5,36 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, NoReturn, cast, get_args
+from typing import Annotated, cast, get_args
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from turnkey.chosen import chosen_room, chosen_settings, fail, interlock_socket
 from turnkey.database import StorageError
-from turnkey.device import Device
 from turnkey.gallery.rows import KEY_BYTES, PARTITIONS
 from turnkey.gallery.snapshot import sync_folder
 from turnkey.gallery.store import WrongKey
+from turnkey.gallery_room import GalleryRoom
 from turnkey.importing import Importer, ImportReport, ManifestError, from_folder, from_manifest
 from turnkey.interlock.permit import Permit, Stopped
 from turnkey.leads.policy import SignedPolicy
-from turnkey.leads.records import Expunged, Partition
+from turnkey.leads.records import Partition
 from turnkey.recording import system_clocks
+from turnkey.removal import Remover
+from turnkey.removal_socket import Expunge, Gone, NobodyRemoves, Retain, ask_to_remove, carry_out, removals_path
 
-Opened = Callable[[], AbstractContextManager[Device]]
+SETTLE_S = 5.0
+"""How long a command waits for its first lease, or for the key's debounce."""
 PartitionArgument = Annotated[str, typer.Argument(help="bookings or cases.")]
 
 
-def gallery_app(opened: Opened) -> typer.Typer:
-    """The commands, on a device that `opened` opens."""
+def gallery_app() -> typer.Typer:
+    """The commands, on the gallery that the options chose."""
     app = typer.Typer(no_args_is_help=True, help="The gallery: bulk import, key rotation, retention, figures.")
 
     @app.command("import")
@@ -47,17 +51,17 @@ def gallery_app(opened: Opened) -> typer.Typer:
                 raise ManifestError("give a folder or a manifest")
             pictures = from_folder(folder) if folder is not None else from_manifest(cast(Path, manifest))
         except ManifestError as error:
-            _fail(str(error), 2)
+            fail(str(error), 2)
         done = ImportReport()
-        with opened() as device, Progress(console=Console(stderr=True)) as progress:
-            importer = _importer(device)
+        with chosen_room() as room, Progress(console=Console(stderr=True)) as progress:
+            importer = _importer(room)
             task = progress.add_task("import", total=len(pictures))
             try:
                 for so_far in importer.run(chosen, pictures):
                     done = so_far
                     progress.advance(task)
             except Stopped as stopped:
-                _fail(f"stopped ({stopped.reason}) after {len(done.outcomes) + done.passed_over} of {len(pictures)}")
+                fail(f"stopped ({stopped.reason}) after {len(done.outcomes) + done.passed_over} of {len(pictures)}")
             finally:
                 if report is not None:
                     _write_report(report, done)
@@ -68,9 +72,9 @@ def gallery_app(opened: Opened) -> typer.Typer:
     @app.command()
     def stats() -> None:
         """Print how much each partition holds, and what it takes on disk, as JSON."""
-        with opened() as device:
+        with chosen_room() as room:
             facts: dict[str, object] = {}
-            with device.gallery.rows() as store:
+            with room.gallery.rows() as store:
                 for name in PARTITIONS:
                     facts[name] = {"templates": len(store.numbers(name)), "references": store.references(name)}
                 path = store.database.path
@@ -80,74 +84,86 @@ def gallery_app(opened: Opened) -> typer.Typer:
 
     @app.command()
     def retain() -> None:
-        """Remove what retention has ended. Works in a moratorium as well."""
-        with opened() as device:
-            for name in get_args(Partition):
-                removed = device.gallery.retain(name, system_clocks().utc_now())
-                for row in removed:
-                    device.notary.record(Expunged(partition=name, row=row, reason="retention-ended"))
-                typer.echo(f"{len(removed)} template(s) removed from {name}")
+        """Remove what retention has ended; a timer does it each day. Works in a moratorium as well."""
+        for name, count in have_removed(Retain()).templates.items():
+            typer.echo(f"{count} template(s) removed from {name}")
 
     @app.command()
     def rotate(new_key: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="32 random bytes.")]) -> None:
         """Encrypt the gallery with another key. Killed or stopped, call it again with the same key."""
         new = new_key.read_bytes()
         if len(new) != KEY_BYTES:
-            _fail(f"{new_key}: a gallery key is {KEY_BYTES} bytes", 2)
-        with opened() as device:
-            permit = _permit(device)
-            old = device.settings.gallery_key.read_bytes()
+            fail(f"{new_key}: a gallery key is {KEY_BYTES} bytes", 2)
+        with chosen_room() as room:
+            permit = _permit(room)
+            old = room.gallery_key.read_bytes() if room.gallery_key else bytes(permit.gallery_key())
             try:
-                device.gallery.unlock(permit.gallery_key())
+                room.gallery.unlock(permit.gallery_key())
             except WrongKey:
-                device.gallery.unlock(new)  # begun before, and cut short before the key's file was replaced
+                room.gallery.unlock(new)  # begun before, and cut short before the key's file was replaced
             try:
-                if old != new and not device.gallery.rotation_pending:
-                    device.gallery.rotate(old, new, permit)
-                _replace(device.settings.gallery_key, new)
-                device.gallery.continue_rotation(permit)
+                if old != new and not room.gallery.rotation_pending:
+                    room.gallery.rotate(old, new, permit)
+                if room.gallery_key is not None:
+                    _replace(room.gallery_key, new)
+                room.gallery.continue_rotation(permit)
             except Stopped as stopped:
-                _fail(f"stopped ({stopped.reason}); call it again with the same key")
+                fail(f"stopped ({stopped.reason}); call it again with the same key")
         typer.echo("every template is encrypted with the new key; the old one opens nothing")
+        if room.gallery_key is None:
+            typer.echo(f"now give it to the interlock: systemd-creds encrypt --name=gallery.key {new_key} -")
 
     @app.command()
     def graph(partition: PartitionArgument) -> None:
         """Build the graph that stands in where a scan exceeds its budget; it takes minutes a hundred thousand."""
-        with opened() as device:
-            device.gallery.unlock(_permit(device).gallery_key())
-            recall = device.gallery.build_graph(_partition(partition))
+        with chosen_room() as room:
+            room.gallery.unlock(_permit(room).gallery_key())
+            recall = room.gallery.build_graph(_partition(partition))
         typer.echo(f"measured recall {recall:.3f}")
 
     return app
 
 
-def _importer(device: Device) -> Importer:
-    signed = device.policy()
+def have_removed(errand: Expunge | Retain) -> Gone:
+    """Have the booth's process remove it where that runs; do it here where it does not."""
+    gone: Gone | None = None
+    if interlock_socket() is not None:
+        with suppress(NobodyRemoves):
+            gone = ask_to_remove(removals_path(chosen_settings().interlock.socket), errand)
+    if gone is None:
+        with chosen_room() as room:
+            gone = carry_out(Remover(room.gallery, room.notary), errand)
+    if gone.outcome == "refused":
+        fail(f"refused ({gone.reason}): {gone.message}")
+    return gone
+
+
+def _importer(room: GalleryRoom) -> Importer:
+    _permit(room)
+    signed = room.policy()
     if not isinstance(signed, SignedPolicy):
         raise StorageError(signed.reason, signed.message)
-    if device.model_id not in signed.policy.models:
-        raise StorageError("model-not-permitted", f"the policy does not permit the model {device.model_id}")
+    if room.model_id not in signed.policy.models:
+        raise StorageError("model-not-permitted", f"the policy does not permit the model {room.model_id}")
     return Importer(
-        device.gallery,
-        device.analyzer,
-        device.notary,
-        system_clocks(),
-        device.model_id,
-        device.interlock.permit,
-        signed.policy,
+        room.gallery, room.analyzer, room.notary, system_clocks(), room.model_id, room.permit, signed.policy
     )
 
 
-def _permit(device: Device) -> Permit:
-    try:
-        return device.interlock.permit()
-    except Stopped as stopped:
-        _fail(f"refused ({stopped.reason}): recognition is stopped, and the gallery's key with it")
+def _permit(room: GalleryRoom) -> Permit:
+    deadline_s = time.monotonic() + SETTLE_S
+    while True:
+        try:
+            return room.permit()
+        except Stopped as stopped:
+            if stopped.reason not in ("no-lease-yet", "notary-gone") or time.monotonic() > deadline_s:
+                fail(f"refused ({stopped.reason}): recognition is stopped, and the gallery's key with it")
+        time.sleep(0.02)
 
 
 def _partition(name: str) -> Partition:
     if name not in get_args(Partition):
-        _fail(f"no partition {name!r}: {' or '.join(get_args(Partition))}", 2)
+        fail(f"no partition {name!r}: {' or '.join(get_args(Partition))}", 2)
     return cast(Partition, name)
 
 
@@ -168,8 +184,3 @@ def _write_report(path: Path, report: ImportReport) -> None:
         writer = csv.writer(lines)
         writer.writerow(["file", "outcome"])
         writer.writerows((str(file), outcome) for file, outcome in report.outcomes.items())
-
-
-def _fail(message: str, code: int = 1) -> NoReturn:
-    typer.echo(message, err=True)
-    raise typer.Exit(code)

@@ -27,7 +27,7 @@ from turnkey.gallery.store import TemplateStore
 from turnkey.interlock.permit import Permit
 from turnkey.leads.policy import Policy
 from turnkey.leads.records import Enrolled, Partition, Refused, Step
-from turnkey.notary.notary import Clocks, Notary
+from turnkey.notary.notary import Clocks, Recorder
 from turnkey.vision.analyzer import Analysis, Analyzer
 
 ENROLLED = "enrolled"
@@ -110,7 +110,7 @@ class Importer:
 
     gallery: Gallery
     analyzer: Analyzer
-    notary: Notary
+    notary: Recorder
     clocks: Clocks
     model_id: str
     permit: Callable[[], Permit]
@@ -157,14 +157,16 @@ class Importer:
             return self._refused(attempt_id, "vision", analysis.reason, partition, digest)
         if analysis.quality.score < self.policy.min_quality:
             return self._refused(attempt_id, "vision", "quality-below-floor", partition, digest)
+        now = self.clocks.utc_now()
         enrolment = Enrolment(
             partition,
             picture.reference,
             self.model_id,
             analysis.quality.score,
-            self.clocks.utc_now(),
+            now,
             analysis.template,
             picture.taken_at,
+            self.policy.delete_after(partition, now),
         )
         (row,) = self.gallery.enrol_many(
             (enrolment,), permit, lambda store, rows: _note(store, partition, digest, ENROLLED, rows[0])

@@ -1,12 +1,10 @@
 """The units `turnkey-notary` and `turnkey-booth`: the same rooms as in `turnkey.device`, wired across processes.
 
 Rules kept here:
-1. The booth has neither the signing key nor the ledger: what it has for both is the notary's socket.
-2. The booth's gallery is locked the moment that its permit dies, or the notary's process does; no step asks for that.
-3. A process that cannot do its work ends, and so ends everything that leans on it: without a notary nothing is
+1. A process that cannot do its work ends, and so ends everything that leans on it: without a notary nothing is
    captured and the interlock does not start, without a booth nothing is captured, without an interlock there is no
    lease. systemd starts it again.
-4. A newer authority is asked of the interlock and verified here; until that is done no policy is in force.
+2. A newer authority is asked of the interlock and verified here; until that is done no policy is in force.
 """
 
 from __future__ import annotations
@@ -25,31 +23,24 @@ from turnkey.console_rooms import RemoteRoom, open_viewfinder
 from turnkey.console_server import ConsoleServer, console_listener
 from turnkey.database import StorageError
 from turnkey.device import calibration_groups, model_id, new_camera
-from turnkey.following import FollowedAuthority
-from turnkey.gallery.gallery import Gallery
-from turnkey.interlock.lease import DaemonError, LeaseClient, ask
+from turnkey.following import followed, interlock_status, policy_apart, policy_known
+from turnkey.gallery_room import booth_room
+from turnkey.interlock.lease import LeaseClient
 from turnkey.interlock.notify import notify, watchdog_s
 from turnkey.interlock.peers import listen, passed_socket
-from turnkey.interlock.permit import Permit, Stopped
-from turnkey.interlock.status import InterlockStatus
-from turnkey.interlock.wire import Request
-from turnkey.leads.policy import PolicyReason, PolicyRefusal, SignedPolicy
 from turnkey.leads.records import Heartbeat
-from turnkey.notary.client import NotaryClient
 from turnkey.notary.daemon import NotaryDaemon, rights_of
 from turnkey.notary.heartbeat import Heart
 from turnkey.notary.journal import Journal
+from turnkey.notary.wire import Standing
 from turnkey.packet_socket import PacketServer, packets_path
 from turnkey.policy_file import PolicyFile
-from turnkey.recording import heartbeat, leads_waiting, open_notary, policy_adopted, system_clocks
+from turnkey.recording import heartbeat, leads_waiting, open_notary, policy_adopted, standing_of, system_clocks
+from turnkey.removal import Remover
+from turnkey.removal_socket import RemovalServer, removals_path
 from turnkey.settings import Settings
 from turnkey.uplink.outbox import Outbox
-from turnkey.vision.analyzer import Analyzer
 from turnkey.vision.manifest import read_manifest
-
-STATUS_TIMEOUT_S = 2.0
-LOOK_S = 0.02
-"""How often it is seen whether there is a permit, and whether the notary is there. A permit's death is not polled."""
 
 
 class ProcessFailed(Exception):
@@ -97,7 +88,7 @@ def run_notary(settings: Settings, stop: threading.Event) -> None:
         journal = Journal(settings.state / "ledger.db")
         parts.callback(journal.close)
         manifest = read_manifest(settings.models)
-        authority = _authority(settings)
+        following = followed(settings)
         notary = open_notary(settings, manifest, journal, outbox, clocks)
         policies = PolicyFile(
             settings.policy,
@@ -107,61 +98,30 @@ def run_notary(settings: Settings, stop: threading.Event) -> None:
         )
 
         def statement() -> Heartbeat | None:
-            status = _status(sockets.path)
+            status = interlock_status(sockets.path)
             if status is None:
                 return None
-            policy = _policy(policies, authority, status)
+            policy = policy_apart(policies, following, status)
             waiting = leads_waiting(settings, journal, outbox)
             return heartbeat(status, policy, waiting, clocks.monotonic_ns() - began_ns)
+
+        def standing() -> Standing:
+            status = interlock_status(sockets.path)
+            policy = policy_apart(policies, following, status) if status else None
+            return standing_of(policy, journal, leads_waiting(settings, journal, outbox), model_id(manifest.embedder))
 
         gate = LeaseClient(sockets.path, silence_s=settings.interlock.lease_validity_ms / 1e3).start()
         parts.callback(gate.close)
         listener = passed_socket() or listen(sockets.notary)
-        daemon = NotaryDaemon(notary, journal, gate, listener, rights=rights_of(sockets), failed=end.fail)
+        daemon = NotaryDaemon(
+            notary, journal, gate, listener, rights=rights_of(sockets), failed=end.fail, standing=standing
+        )
         parts.callback(daemon.close)
         heart = Heart(notary, statement, end.fail, settings.attestation.heartbeat_s)
         parts.callback(heart.close)
         daemon.start()
         heart.start()
         end.wait(daemon.is_alive)
-
-
-class _NotaryAndLease:
-    """The booth's gate: a permit of the interlock's, and a notary to put the work on record."""
-
-    def __init__(self, lease: LeaseClient, notary: NotaryClient) -> None:
-        self._lease = lease
-        self._notary = notary
-
-    def permit(self) -> Permit:
-        """A live permit. Raises: Stopped."""
-        if not self._notary.present:
-            raise Stopped("notary-gone")
-        return self._lease.permit()
-
-
-class _Lock(threading.Thread):
-    """Locks the gallery at each death of a permit, and while the notary is gone."""
-
-    def __init__(self, gate: _NotaryAndLease, gallery: Gallery, end: threading.Event) -> None:
-        super().__init__(name="gallery-lock", daemon=True)
-        self._gate = gate
-        self._gallery = gallery
-        self._end = end
-
-    def run(self) -> None:
-        """Watch until the process ends."""
-        held: Permit | None = None
-        while not self._end.is_set():
-            try:
-                held = self._gate.permit()
-                held.wait(LOOK_S)
-                held.check()
-            except Stopped:
-                if held is not None:
-                    self._gallery.lock()
-                    held = None
-                self._end.wait(LOOK_S)
 
 
 def run_booth(settings: Settings, stop: threading.Event) -> None:
@@ -173,35 +133,24 @@ def run_booth(settings: Settings, stop: threading.Event) -> None:
     """
     end = _End(stop)
     sockets = settings.interlock.socket
-    settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as parts:
-        manifest = read_manifest(settings.models)
-        analyzer = Analyzer.load(settings.models, threads=settings.threads)
-        authority = _authority(settings)
-        model = model_id(manifest.embedder)
-        gallery = Gallery(settings.state / "gallery.db", model, **settings.gallery.model_dump())
-        parts.callback(gallery.lock)
+        room = parts.enter_context(booth_room(settings))
         camera = new_camera(settings)
         parts.callback(camera.close)
-        notary = NotaryClient(sockets.notary).start()
-        parts.callback(notary.close)
-        lease = LeaseClient(sockets.path, silence_s=settings.interlock.lease_validity_ms / 1e3).start()
-        parts.callback(lease.close)
-        gate = _NotaryAndLease(lease, notary)
 
         def halt(reason: str) -> None:
             end.fail(reason)
-            gallery.lock()
+            room.gallery.lock()
 
         booth = Booth(
-            gate=gate,
+            gate=room,
             camera=camera,
-            analyzer=analyzer,
-            gallery=gallery,
-            notary=notary,
-            policy=_policy_known(settings, authority, "policy-of-the-booth.json"),
-            calibration=calibration_groups(manifest.calibration),
-            model_id=model,
+            analyzer=room.analyzer,
+            gallery=room.gallery,
+            notary=room.notary,
+            policy=room.policy,
+            calibration=calibration_groups(room.manifest.calibration),
+            model_id=room.model_id,
             clocks=system_clocks(),
             halt=halt,
         )
@@ -209,21 +158,22 @@ def run_booth(settings: Settings, stop: threading.Event) -> None:
             booth,
             settings,
             parts=parts,
-            analyzer=analyzer,
-            notary=notary,
-            authority=lambda: authority.current,
+            analyzer=room.analyzer,
+            notary=room.notary,
+            authority=room.authority,
             clocks=system_clocks(),
         )
-        packets = PacketServer(casework, listen(packets_path(sockets)), sockets)
-        parts.callback(packets.close)
-        packets.start()
-        lock = _Lock(gate, gallery, stop)
-        lock.start()
-        desk = BoothDesk(booth, open_viewfinder(settings, manifest, camera, gate.permit))
-        server = BoothServer(desk, passed_socket() or listen(sockets.booth), sockets)
-        parts.callback(server.close)
-        server.start()
-        end.wait(lambda: server.is_alive() and packets.is_alive() and lock.is_alive())
+        desk = BoothDesk(booth, open_viewfinder(settings, room.manifest, camera, room.permit))
+        remover = Remover(room.gallery, room.notary)
+        servers = (
+            PacketServer(casework, listen(packets_path(sockets)), sockets),
+            RemovalServer(remover, listen(removals_path(sockets)), sockets),
+            BoothServer(desk, passed_socket() or listen(sockets.booth), sockets),
+        )
+        for server in servers:
+            parts.callback(server.close)
+            server.start()
+        end.wait(lambda: room.attended() and all(server.is_alive() for server in servers))
 
 
 def run_console(settings: Settings, stop: threading.Event) -> None:
@@ -234,53 +184,10 @@ def run_console(settings: Settings, stop: threading.Event) -> None:
     """
     sockets = settings.interlock.socket
     settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    policy = _policy_known(settings, _authority(settings), "policy-of-the-console.json")
-    room = RemoteRoom(sockets, settings.state, lambda: _status(sockets.path), policy)
+    policy = policy_known(settings, followed(settings), "policy-of-the-console.json")
+    room = RemoteRoom(sockets, settings.state, lambda: interlock_status(sockets.path), policy)
     with ConsoleServer(room, settings, passed_socket() or console_listener(settings.console)) as server:
         _End(stop).wait(server.is_alive)
-
-
-def _authority(settings: Settings) -> FollowedAuthority:
-    first, own = settings.authority.read_bytes(), settings.state / "authorities"
-    return FollowedAuthority(first, own, settings.interlock.socket.path)
-
-
-def _status(path: Path) -> InterlockStatus | None:
-    try:
-        return InterlockStatus.model_validate_json(ask(path, Request(ask="status"), STATUS_TIMEOUT_S).body)
-    except (DaemonError, ValueError):
-        return None
-
-
-def _policy_known(
-    settings: Settings, authority: FollowedAuthority, memory: str
-) -> Callable[[], SignedPolicy | PolicyRefusal]:
-    """The policy in force, for a process beside the notary's; `memory`: the name of its own memory of what was.
-
-    The notary has another, and puts what comes into force on the ledger.
-    """
-    policies = PolicyFile(settings.policy, settings.state / memory, settings.device_id)
-
-    def policy() -> SignedPolicy | PolicyRefusal:
-        status = _status(settings.interlock.socket.path)
-        if status is None:
-            return PolicyRefusal(PolicyReason.NOT_SIGNED, "the interlock does not say whose policies hold")
-        return _policy(policies, authority, status)
-
-    return policy
-
-
-def _policy(
-    policies: PolicyFile, following: FollowedAuthority, status: InterlockStatus
-) -> SignedPolicy | PolicyRefusal:
-    authority = following.at(status.authority_version)
-    if authority is None:
-        return PolicyRefusal(
-            PolicyReason.NOT_SIGNED,
-            f"the interlock follows version {status.authority_version} of the authority, and this process cannot "
-            "verify how it came to be: provision the device anew",
-        )
-    return policies.in_force(authority, system_clocks().utc_now())
 
 
 def _shared_outbox(path: Path) -> Outbox:

@@ -18,6 +18,7 @@ from turnkey.leads.policy import PolicyRefusal, SignedPolicy
 from turnkey.leads.records import Boot, Heartbeat, PolicyAdopted
 from turnkey.notary.journal import Journal
 from turnkey.notary.notary import Clocks, Notary
+from turnkey.notary.wire import Standing
 from turnkey.settings import Settings
 from turnkey.uplink.outbox import Outbox
 from turnkey.uplink.topics import Kind, Topic
@@ -90,4 +91,18 @@ def heartbeat(status: InterlockStatus, policy: SignedPolicy | PolicyRefusal, wai
         policy=policy.reason if isinstance(policy, PolicyRefusal) else "in-force",
         leads_waiting=waiting,
         uptime_s=up_ns // 10**9,
+    )
+
+
+def standing_of(policy: SignedPolicy | PolicyRefusal | None, journal: Journal, waiting: int, model: str) -> Standing:
+    """How ledger and policy stand, for `turnkey status`. `policy` is None where the interlock does not say whose."""
+    refusal = policy if isinstance(policy, PolicyRefusal) else None
+    unknown = "" if policy else "the interlock does not answer, so it is not known whose policies hold"
+    return Standing(
+        policy=refusal.reason if refusal else "in force" if policy else "unknown",
+        policy_message=refusal.message if refusal else unknown,
+        ledger_entries=journal.size,
+        ledger_root=journal.root().hex(),
+        leads_waiting=waiting,
+        model=model,
     )

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from turnkey.cli import app
 from turnkey.device import Device
 from turnkey.gallery_cli import _importer
+from turnkey.gallery_room import room_of
 from turnkey.importing import ManifestError, Picture, from_manifest
 from turnkey.interlock.orders import ReleaseRequest
 from turnkey.interlock.permit import Stopped
@@ -74,13 +75,13 @@ def importable(pictures: Path) -> list[Picture]:
 
 def run(device: Device, pictures: Path) -> int:
     """How many were enrolled by this run."""
-    reports = list(_importer(device).run("bookings", importable(pictures)))
+    reports = list(_importer(room_of(device)).run("bookings", importable(pictures)))
     return reports[-1].counts().get("enrolled", 0)
 
 
 def test_an_import_cut_short_goes_on_where_it_was(running: RunningDevice, pictures: Path) -> None:
     with running() as device:
-        started = _importer(device).run("bookings", importable(pictures))
+        started = _importer(room_of(device)).run("bookings", importable(pictures))
         next(started)
         started.close()
         assert device.gallery.size("bookings") == 1
@@ -93,7 +94,7 @@ def test_an_import_cut_short_goes_on_where_it_was(running: RunningDevice, pictur
 
 def test_no_import_without_a_permit(running: RunningDevice, pictures: Path) -> None:
     with running() as device:
-        importer = _importer(device)
+        importer = _importer(room_of(device))
         device.interlock.halt("for-the-test")
         with pytest.raises(Stopped):
             next(importer.run("bookings", importable(pictures)))

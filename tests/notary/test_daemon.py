@@ -36,6 +36,7 @@ from turnkey.notary.client import NotaryClient, NotaryGone
 from turnkey.notary.daemon import BOOTH_RIGHTS, UPDATE_RIGHTS, WITNESS_RIGHTS, NotaryDaemon
 from turnkey.notary.journal import Journal
 from turnkey.notary.notary import Clocks, LeadDraft, Notary
+from turnkey.recording import standing_of
 
 ATTEMPT, OTHER_ATTEMPT = "0" * 32, "1" * 32
 DIGEST = "d" * 64
@@ -82,6 +83,7 @@ class Site:
             listen(self.socket),
             rights={os.getuid(): rights},
             failed=self.failures.append,
+            standing=lambda: standing_of(None, self.journal, len(self.journal.waiting()), "model-0"),
         )
         self.daemon.start()
         self.booth = NotaryClient(self.socket).start()

@@ -18,6 +18,7 @@ from turnkey_tools.models.commands import app as models
 from turnkey_tools.order import app as order
 from turnkey_tools.policy import app as policy
 from turnkey_tools.provision import provision
+from turnkey_tools.receipt import receipt
 from turnkey_tools.release.cli import app as release
 from turnkey_tools.schemas import schemas
 from turnkey_tools.witness.commands import app as witness
@@ -43,6 +44,7 @@ app.command()(card)
 app.command()(fleet)
 app.command()(hardware_key)
 app.command()(provision)
+app.command()(receipt)
 app.command()(schemas)
 
 

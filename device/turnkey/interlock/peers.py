@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Self
 
-MAX_CONNECTIONS_EACH = 4
-"""Per user."""
+MAX_CONNECTIONS_EACH = 16
+"""Per user: each has three or four at once, and on a loaded machine some that are over and not yet cleared away."""
 BACKLOG = 16
 SEND_TIMEOUT_S = 0.1
 FIRST_PASSED_DESCRIPTOR = 3

@@ -3,7 +3,8 @@
 Rules kept here:
 1. An answer that does not come, or is none, is a ledger that cannot be written: the booth goes no further.
 2. A permit that died meanwhile refuses before anything is sent; the notary's own permit is the last word.
-3. `present` is known from a connection that is held open: a killed notary ends it at once.
+3. `present` is known from a connection that is held open and on which the notary is asked each `PULSE_S`: a killed one
+   ends it at once, a hung one is silent, and after `silence_s` is taken for gone.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from turnkey.database import StorageError
 from turnkey.interlock.lease import connect
 from turnkey.interlock.permit import Permit, Stopped
+from turnkey.leads.receipts import Removal
 from turnkey.leads.records import (
     Captured,
     Discarded,
@@ -34,11 +36,23 @@ from turnkey.leads.records import (
     Searched,
 )
 from turnkey.notary.notary import LeadDraft
-from turnkey.notary.wire import MAX_PACKET, HandOver, RecordEvent, RecordWork, Reply, Submit
+from turnkey.notary.wire import (
+    MAX_PACKET,
+    AskStanding,
+    Certify,
+    HandOver,
+    RecordEvent,
+    RecordWork,
+    Reply,
+    Standing,
+    Submit,
+)
 
 ANSWER_TIMEOUT_S = 5.0
 """An fsync on a worn card takes half a second, a lock on the outbox at most as long as this."""
 RETRY_S = 0.1
+PULSE_S = 0.2
+SILENCE_S = 1.0
 
 _REPLY: TypeAdapter[Reply] = TypeAdapter(Reply)
 
@@ -50,8 +64,9 @@ class NotaryGone(StorageError):
 class NotaryClient:
     """Records and submits at the notary at `path`. Its methods may be called from any thread."""
 
-    def __init__(self, path: Path, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+    def __init__(self, path: Path, timeout_s: float = ANSWER_TIMEOUT_S, *, silence_s: float = SILENCE_S) -> None:
         self._path = path
+        self._silence_s = silence_s
         self._timeout_s = timeout_s
         self._present = threading.Event()
         self._closing = threading.Event()
@@ -109,6 +124,10 @@ class NotaryClient:
             raise NotaryGone("notary-answers-nonsense", "the notary signed no lead and does not say why")
         return reply.lead
 
+    def certify(self, removal: Removal) -> bytes:
+        """Put an expungement on the ledger; returns its signed receipt. Raises: StorageError."""
+        return self._ask(Certify(ask="certify", removal=removal)).receipt.encode()
+
     def hand_over(self) -> None:
         """Have the notary give the outbox what it has not confirmed. Raises: StorageError."""
         self._ask(HandOver(ask="hand_over"))
@@ -132,15 +151,34 @@ class NotaryClient:
             try:
                 with connect(self._path) as connection:
                     self._connection = connection
-                    connection.settimeout(self._timeout_s)
-                    connection.send(b'{"ask": "attend"}')
-                    if _REPLY.validate_json(connection.recv(MAX_PACKET)).outcome == "done":
+                    while self._answers(connection):
                         self._present.set()
-                        connection.settimeout(None)
-                        connection.recv(MAX_PACKET)
             except (OSError, ValidationError):
                 pass
             finally:
                 self._present.clear()
                 self._connection = None
             self._closing.wait(RETRY_S)
+
+    def _answers(self, connection: socket.socket) -> bool:
+        """Ask once whether the notary is there, and wait until it is to be asked again. False where it is gone."""
+        connection.settimeout(self._silence_s)
+        connection.send(b'{"ask": "attend"}')
+        if _REPLY.validate_json(connection.recv(MAX_PACKET)).outcome != "done":
+            return False
+        connection.settimeout(PULSE_S)
+        with contextlib.suppress(TimeoutError):
+            connection.recv(MAX_PACKET)
+            return False
+        return not self._closing.is_set()
+
+
+def ask_standing(path: Path, timeout_s: float = ANSWER_TIMEOUT_S) -> Standing | None:
+    """How ledger and policy stand, by the notary at `path`; None where it does not answer, or not this user."""
+    try:
+        with connect(path) as connection:
+            connection.settimeout(timeout_s)
+            connection.send(AskStanding(ask="standing").model_dump_json().encode())
+            return Standing.model_validate_json(connection.recv(MAX_PACKET))
+    except (OSError, ValidationError):
+        return None

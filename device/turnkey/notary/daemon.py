@@ -36,8 +36,10 @@ from turnkey.notary.wire import (
     Ask,
     AskEpoch,
     AskQuiet,
+    AskStanding,
     AskUnits,
     Attend,
+    Certify,
     HandOver,
     Keep,
     KeepJudgement,
@@ -47,6 +49,7 @@ from turnkey.notary.wire import (
     RecordUpdate,
     RecordWork,
     Reply,
+    Standing,
     Submit,
     Units,
 )
@@ -55,7 +58,8 @@ from turnkey.settings import SocketSettings
 
 WITNESS_RIGHTS = frozenset({"epoch", "keep", "judged"})
 UPDATE_RIGHTS = frozenset({"update", "quiet", "units"})
-BOOTH_RIGHTS = frozenset({"work", "record", "submit", "hand_over", "attend"})
+BOOTH_RIGHTS = frozenset({"work", "record", "submit", "hand_over", "attend", "certify"})
+OPERATOR_RIGHTS = frozenset({"standing"})
 CONSOLE_RIGHTS = frozenset({"note"})
 
 
@@ -74,7 +78,7 @@ def rights_of(settings: SocketSettings) -> Rights:
             (settings.interlock_user, WITNESS_RIGHTS),
             (settings.booth_user, BOOTH_RIGHTS),
             (settings.update_user, UPDATE_RIGHTS),
-            (settings.operator_user, UPDATE_RIGHTS),
+            (settings.operator_user, UPDATE_RIGHTS | OPERATOR_RIGHTS),
             (settings.console_user, CONSOLE_RIGHTS),
         )
     )
@@ -89,6 +93,7 @@ class NotaryDaemon:
         listener: a listening SOCK_SEQPACKET socket.
         rights: what each user id may ask.
         failed: told, with a reason code, that the ledger cannot be written.
+        standing: how ledger and policy stand.
     """
 
     def __init__(
@@ -100,11 +105,13 @@ class NotaryDaemon:
         *,
         rights: Rights,
         failed: Callable[[str], None],
+        standing: Callable[[], Standing],
     ) -> None:
         self._notary = notary
         self._journal = journal
         self._gate = gate
         self._failed = failed
+        self._standing = standing
         self._windows = Windows()
         self._order = threading.Lock()
         self._server = Server(listener, rights, self._serve, name="notary")
@@ -167,6 +174,10 @@ class NotaryDaemon:
                 self._notary.record(ask.event)
             case Submit():
                 lead = self._submit(ask)
+            case Certify():
+                return _packed(Reply(outcome="done", receipt=self._notary.certify(ask.removal).decode()))
+            case AskStanding():
+                return _packed(self._standing())
             case HandOver():
                 self._notary.hand_over()
             case Attend():

@@ -25,12 +25,14 @@ from typing import Literal, Protocol
 from turnkey.database import StorageError
 from turnkey.envelope import SigningKey, sign
 from turnkey.interlock.permit import Permit
+from turnkey.leads.receipts import PAYLOAD_TYPE_RECEIPT, ExpungementReceipt, Removal
 from turnkey.leads.records import (
     PAYLOAD_TYPE_ATTESTATION,
     PAYLOAD_TYPE_LEAD,
     Attestation,
     Boot,
     Event,
+    Expunged,
     Heartbeat,
     Lead,
     LeadCandidate,
@@ -109,6 +111,10 @@ class Recorder(Protocol):
 
     def hand_over(self) -> None:
         """Give the outlet every signed lead it has not confirmed."""
+        ...
+
+    def certify(self, removal: Removal) -> bytes:
+        """Put an expungement on the ledger; returns its signed receipt."""
         ...
 
 
@@ -248,6 +254,27 @@ class Notary:
         with suppress(StorageError):
             self.hand_over()
         return lead
+
+    def certify(self, removal: Removal) -> bytes:
+        """Put an expungement on the ledger, an entry for each template, and sign a receipt for it.
+
+        Raises:
+            StorageError: the ledger cannot be written; nothing was kept.
+        """
+        with self._journal.transaction():
+            entries = [
+                self._append(Expunged(partition=removal.partition, row=row, reason=removal.reason))
+                for row in removal.rows
+            ]
+            receipt = ExpungementReceipt(
+                device_id=self._device_id,
+                removed=removal,
+                at=entries[-1].at,
+                first_entry=entries[0].index,
+                ledger_size=self._journal.size,
+                ledger_root=self._journal.root().hex(),
+            )
+        return sign(PAYLOAD_TYPE_RECEIPT, canonical(receipt), self._key)
 
     def hand_over(self) -> None:
         """Give the outlet every signed lead it has not confirmed, in order. Call at start, and before each capture.

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 
 from turnkey.interlock.orders import Judged
 from turnkey.interlock.status import Transition
+from turnkey.leads.receipts import Removal
 from turnkey.leads.records import (
     Captured,
     Discarded,
@@ -93,6 +94,38 @@ class Submit(_Packet):
     run: Run
 
 
+class Certify(_Packet):
+    """Put an expungement on the ledger, and sign its receipt."""
+
+    ask: Literal["certify"]
+    removal: Removal
+
+
+class AskStanding(_Packet):
+    """How do ledger and policy stand? The operator's."""
+
+    ask: Literal["standing"]
+
+
+class Standing(_Packet):
+    """The answer to `AskStanding`.
+
+    Attributes:
+        policy: `in force`, or the code why there is none.
+        policy_message: what to do about that.
+        ledger_entries, ledger_root: of the tree now.
+        leads_waiting: signed leads that the broker has not taken.
+        model: the embedder in use.
+    """
+
+    policy: str
+    policy_message: str = ""
+    ledger_entries: int
+    ledger_root: str
+    leads_waiting: int
+    model: str
+
+
 class HandOver(_Packet):
     """Give the outbox what it has not confirmed."""
 
@@ -150,6 +183,8 @@ Ask = (
     | RecordUpdate
     | AskQuiet
     | AskUnits
+    | Certify
+    | AskStanding
 )
 ASK: TypeAdapter[Ask] = TypeAdapter(Annotated[Ask, Field(discriminator="ask")])
 
@@ -162,9 +197,11 @@ class Reply(_Packet):
             what was asked is none of the above, or is not this user's.
         reason, message: where it is not done.
         lead: what was signed, for `Submit`.
+        receipt: the envelope, for `Certify`.
     """
 
     outcome: Literal["done", "stopped", "storage", "refused"]
     reason: str = ""
     message: str = ""
     lead: Lead | None = None
+    receipt: str = ""

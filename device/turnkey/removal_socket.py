@@ -1,0 +1,139 @@
+"""The booth's socket for removals: how `turnkey expunge` and `turnkey gallery retain` reach a booth that runs.
+
+One request is one packet and has one answer (SOCK_SEQPACKET, JSON).
+
+Rules kept here:
+1. The operator may have a reference expunged; the booth's user, whose timer ends what retention ends, may have that.
+2. The answer says how many templates are gone, and certifies it. Never what was in them.
+"""
+
+from __future__ import annotations
+
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from turnkey.database import StorageError
+from turnkey.interlock.lease import connect
+from turnkey.interlock.peers import Server, rights_by_user
+from turnkey.leads.fields import Partition, ReasonCode, Reference
+from turnkey.removal import Removed, Remover
+from turnkey.settings import SocketSettings
+
+MAX_PACKET = 64 * 1024
+ANSWER_TIMEOUT_S = 120.0
+"""Retention may end many thousand templates in one night."""
+
+
+def removals_path(settings: SocketSettings) -> Path:
+    """Where the socket is: beside the booth's."""
+    return settings.booth.with_name("removals")
+
+
+class Expunge(BaseModel):
+    """Remove every template of a reference."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ask: Literal["expunge"] = "expunge"
+    partition: Partition
+    reference: Reference
+    reason: ReasonCode
+
+
+class Retain(BaseModel):
+    """Remove what retention has ended."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ask: Literal["retain"] = "retain"
+
+
+class Gone(BaseModel):
+    """What was removed, and its receipts (envelopes); `reason` and `message` where nothing could be."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    outcome: Literal["removed", "refused"]
+    templates: dict[Partition, int] = {}
+    receipts: tuple[str, ...] = ()
+    reason: str = ""
+    message: str = ""
+
+
+_ASKED: TypeAdapter[Expunge | Retain] = TypeAdapter(Annotated[Expunge | Retain, Field(discriminator="ask")])
+
+
+class NobodyRemoves(Exception):
+    """The booth does not answer; what is to go can be removed without it."""
+
+
+class RemovalServer:
+    """Serves a remover over `listener`."""
+
+    def __init__(self, remover: Remover, listener: socket.socket, settings: SocketSettings) -> None:
+        self._remover = remover
+        rights = rights_by_user(
+            (
+                (settings.operator_user, frozenset({"expunge", "retain"})),
+                (settings.booth_user, frozenset({"retain"})),
+            )
+        )
+        self._server = Server(listener, rights, self._serve, name="removals")
+
+    def start(self) -> None:
+        """Begin serving."""
+        self._server.start()
+
+    def is_alive(self) -> bool:
+        """Whether it is being served."""
+        return self._server.is_alive()
+
+    def close(self) -> None:
+        """Serve nobody any more."""
+        self._server.close()
+
+    def _serve(self, connection: socket.socket, _uid: int, rights: frozenset[str]) -> None:
+        try:
+            while packet := connection.recv(MAX_PACKET):
+                errand = _ASKED.validate_json(packet)
+                connection.send(self._run(errand, rights).model_dump_json().encode())
+        except (OSError, ValidationError):
+            return
+
+    def _run(self, errand: Expunge | Retain, rights: frozenset[str]) -> Gone:
+        if errand.ask not in rights:
+            return Gone(outcome="refused", reason="not-permitted", message="this user may not ask that")
+        try:
+            return carry_out(self._remover, errand)
+        except StorageError as error:
+            return Gone(outcome="refused", reason=error.reason, message=str(error))
+
+
+def carry_out(remover: Remover, errand: Expunge | Retain) -> Gone:
+    """Remove what is to go. Raises: StorageError."""
+    removed: Removed
+    if isinstance(errand, Expunge):
+        removed = remover.expunge(errand.partition, errand.reference, errand.reason)
+    else:
+        removed = remover.retain(datetime.now(UTC))
+    receipts = tuple(receipt.decode() for receipt in removed.receipts)
+    return Gone(outcome="removed", templates=removed.templates, receipts=receipts)
+
+
+def ask_to_remove(path: Path, errand: Expunge | Retain, timeout_s: float = ANSWER_TIMEOUT_S) -> Gone:
+    """Have the booth at `path` remove something.
+
+    Raises:
+        NobodyRemoves: it is not there, or ended before it answered.
+    """
+    try:
+        with connect(path) as connection:
+            connection.settimeout(timeout_s)
+            connection.send(errand.model_dump_json().encode())
+            return Gone.model_validate_json(connection.recv(MAX_PACKET))
+    except (OSError, ValidationError) as error:
+        raise NobodyRemoves(f"the booth does not answer at {path}: {error}") from error
