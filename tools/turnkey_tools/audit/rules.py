@@ -26,6 +26,7 @@ from turnkey.leads.records import (
     LeadSigned,
     LedgerEntry,
     OrderSeen,
+    PacketAccepted,
     Searched,
     SwitchChanged,
     TamperFound,
@@ -97,6 +98,9 @@ class Rules:
                 self._work(entry)
             case SwitchChanged() as event:
                 self._on_switch(entry, event)
+            case PacketAccepted() as event:
+                self._work(entry)
+                _remember(self._captured, event.attempt_id)
             case OrderSeen() as event:
                 self._on_order(event)
             case Boot() as event:
