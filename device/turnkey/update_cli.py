@@ -29,7 +29,7 @@ from turnkey.recording import system_clocks
 from turnkey.settings import Settings
 from turnkey.update.client import Way
 from turnkey.update.fetching import STICK_URL, HttpFetcher, StickFetcher, tls_context
-from turnkey.update.health import Health, examine
+from turnkey.update.health import Health, examine, started
 from turnkey.update.installer import Installer, SimulatedInstaller, write_whole
 from turnkey.update.installer import Progress as Told
 from turnkey.update.ledger import NotarySocket
@@ -42,6 +42,8 @@ from turnkey.update.state import StateFile
 from turnkey.update.units import active_states, measure
 from turnkey.update.updating import Device, Report, Updating
 
+START_LOOK_S, EXAMINE_AGAIN_S = 1.0, 15.0
+"""How often it is seen whether all units are up; how long after an examination that failed comes the next."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 update_app = typer.Typer(
@@ -110,8 +112,10 @@ def health(
     Exit status 0 only where every check holds; the image marks a new system good by it. What it found is on the ledger.
     """
     settings, deadline_s = chosen_settings(), time.monotonic() + wait
+    while not _started(settings) and time.monotonic() < deadline_s:
+        time.sleep(START_LOOK_S)
     while not (found := _examined(settings)).passed and time.monotonic() < deadline_s:
-        time.sleep(2.0)
+        time.sleep(EXAMINE_AGAIN_S)
     if as_json:
         checks = [asdict(check) for check in found.checks]
         typer.echo(json.dumps({"passed": found.passed, "checks": checks, "units": dict(found.units)}))
@@ -241,6 +245,11 @@ def _finish(report: Report, as_json: bool) -> None:
 
 def _words(refusal: UpdateRefusal) -> str:
     return f"refused ({refusal.reason}): {refusal.message}"
+
+
+def _started(settings: Settings) -> bool:
+    """Whether an examination is worth an entry on the ledger yet."""
+    return settings.interlock.socket.notary.is_socket() and started(settings.interlock.socket.path, active_states)
 
 
 def _examined(settings: Settings) -> Health:

@@ -33,7 +33,7 @@ from turnkey.vision.golden import (
     read_golden,
     read_portrait,
 )
-from turnkey.vision.litert import verified_bytes
+from turnkey.vision.litert import Model, verified_bytes
 from turnkey.vision.manifest import ModelError, read_manifest
 
 ALWAYS_UP = (INTERLOCK, "turnkey-notary.service", "turnkey-uplink.service", "turnkey-update.timer")
@@ -94,6 +94,12 @@ def examine(
     return Health(tuple(checks), units)
 
 
+def started(interlock: Path, states: States) -> bool:
+    """Whether the device has come up so far that an examination can pass."""
+    answered, status = _interlock(interlock)
+    return answered.holds and units_up(states, status).holds
+
+
 def units_up(states: States, status: InterlockStatus | None) -> Check:
     """Whether what has to run runs; the booth only where recognition is permitted."""
     running = status is not None and status.state is State.RUNNING
@@ -124,7 +130,9 @@ def _models(models: Path) -> list[Check]:
         golden = read_golden(models)
         portrait = read_portrait(golden, models, models.parent)
         error = landmark_error(golden, portrait, Detector.load(models, manifest.detector))
-        cosine = embedding_cosine(golden, portrait, Embedder.load(models, manifest.embedder))
+        # The golden vectors are the model's own: of the face as it is, whatever is averaged with it.
+        embedder = Embedder(Model.load(models, manifest.embedder), manifest.embedder.centre())
+        cosine = embedding_cosine(golden, portrait, embedder)
     except ModelError as failure:
         return [Check("models-verified", False, str(failure)), Check("face-recognised", False, "no models to try")]
     except GoldenError as failure:

@@ -19,13 +19,24 @@ from jeepney import DBusAddress, DBusErrorResponse, new_method_call
 from jeepney.io.blocking import open_dbus_connection
 from jeepney.wrappers import unwrap_msg
 
-DIRECTORIES = (
-    Path("/etc/systemd/system"),
-    Path("/run/systemd/system"),
-    Path("/usr/local/lib/systemd/system"),
-    Path("/usr/lib/systemd/system"),
+DIRECTORIES = tuple(
+    Path(each)
+    for each in (
+        "/etc/systemd/system.control",
+        "/run/systemd/system.control",
+        "/run/systemd/transient",
+        "/run/systemd/generator.early",
+        "/etc/systemd/system",
+        "/etc/systemd/system.attached",
+        "/run/systemd/system",
+        "/run/systemd/system.attached",
+        "/run/systemd/generator",
+        "/usr/local/lib/systemd/system",
+        "/usr/lib/systemd/system",
+        "/run/systemd/generator.late",
+    )
 )
-"""Where systemd looks, the first that has a unit wins (systemd.unit(5), "Unit File Load Path")."""
+"""Where systemd looks; the first that has a unit wins (systemd.unit(5), "Unit File Load Path")."""
 
 MORATORIUM = "moratorium.target"
 INTERLOCK = "turnkey-interlock.service"
