@@ -83,12 +83,12 @@ def as_json(audit: Audit) -> str:
 
 def show(audit: Audit, console: Console) -> None:
     """Print intervals and findings."""
-    table = Table("From (UTC)", "To (UTC)", "Length", "Recognition", "Verdict", "Because", "Entries", box=None)
+    table = Table("From (UTC)", "Length", "Recognition", "Verdict", "Because", "Entries", box=None)
     for one in audit.intervals[:MOST_SHOWN]:
         colour = _COLOURS[one.verdict]
         entries = "" if one.first is None else f"{one.first} to {one.last}"
         table.add_row(
-            moment(one.start_s), moment(one.end_s), length(one.end_s - one.start_s), one.state,
+            moment(one.start_s), length(one.end_s - one.start_s), one.state,
             f"[{colour}]{one.verdict}[/]", ", ".join(one.because), entries,
         )  # fmt: skip
     console.print(table)

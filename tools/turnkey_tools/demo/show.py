@@ -25,7 +25,9 @@ from turnkey.interlock.machine import State
 from turnkey.interlock.orders import OrderAccepted
 from turnkey.interlock.switch import SimulatedSwitch
 from turnkey.leads.records import Captured, Enrolled, Lead, LeadSigned, LedgerEntry, Searched, SwitchChanged
+from turnkey_tools.audit.intervals import Verdict
 from turnkey_tools.broker import Broker
+from turnkey_tools.demo.proof import Watcher, is_proven_stop, prove
 from turnkey_tools.leads import view
 from turnkey_tools.leads.cli import device_keys
 from turnkey_tools.leads.desk import Accepted
@@ -74,7 +76,8 @@ class Demo:
     def run(self) -> int:
         """Run all acts. Returns how many things that had to be seen were not."""
         self._lay_out_pictures()
-        with self._desk() as desk:
+        with self._desk() as desk, Watcher(self._pilot, self._broker) as watcher:
+            self._checks.see("a witness is listening too, for attestations only", watcher.listening)
             camera = FolderCamera(self._pilot.pictures)
             with Device(self._pilot.settings(), camera=camera, switch=self._switch) as device:
                 device.start_uplink()
@@ -85,6 +88,7 @@ class Demo:
             with Device(self._pilot.settings(), camera=self._queue(), switch=self._switch) as device:
                 device.start_uplink()
                 self._stop(device, desk)
+                self._prove(device, watcher)
         return self._checks.failed
 
     def _title(self, text: str) -> None:
@@ -249,6 +253,19 @@ class Demo:
         time.sleep(1.5)
         still = device.booth.book("B-3000")
         self._checks.see("turning the key back alone starts nothing", _by_key(still))
+
+    def _prove(self, device: Device, watcher: Watcher) -> None:
+        self._title("An auditor proves the moratorium, offline, and trusts only public keys")
+        audits = prove(device, self._pilot, watcher, self._console)
+        self._checks.see("the witness holds the device's newest checkpoint", audits is not None)
+        if audits is None:
+            return
+        found, changed = audits
+        self._checks.see("the moratorium is PROVEN", is_proven_stop(found))
+        self._checks.see(
+            f"one letter changed in the export: {changed.verdict} ({', '.join(changed.findings.counts)})",
+            changed.verdict is Verdict.VIOLATION and not is_proven_stop(changed),
+        )
 
 
 def _is_stop(entry: LedgerEntry) -> bool:
