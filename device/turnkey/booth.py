@@ -6,7 +6,8 @@ Rules kept here, in the order in which they are enforced:
 1. No permit, no step. The permit is checked by each step, and last inside each transaction that stores anything.
 2. Each step is on the ledger before the next begins. Where a stop comes in between, the work in flight is discarded, an
    enrolment is taken back, and the discarding is on the ledger.
-3. Frames and templates live in this function's variables only.
+3. Frames and templates live in this function's variables only, and a frame's pixels are overwritten as soon as they
+   were analysed, whatever came of it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Literal
 from turnkey.attempt import Attempt, Attempts, Gate, Refuse
 from turnkey.attempt import Refusal as Refusal
 from turnkey.capture.camera import Camera, CameraError
+from turnkey.capture.overwriting import overwrite
 from turnkey.gallery.gallery import Gallery
 from turnkey.gallery_steps import GallerySteps, Origin
 from turnkey.leads.decision import Group
@@ -58,6 +60,7 @@ class Booth:
         policy: the policy in force, or why there is none; asked anew for each booking.
         calibration: FMR bounds of the embedder in use.
         model_id: the embedder in use, as the policy names it.
+        burst: frames asked for at one press of the shutter, at most.
         halt: stops the device, with a reason code: called where the ledger cannot be written.
     """
 
@@ -73,10 +76,12 @@ class Booth:
         calibration: tuple[Group, ...],
         model_id: str,
         clocks: Clocks,
+        burst: int,
         halt: Callable[[str], None],
     ) -> None:
         self._camera = camera
         self._analyzer = analyzer
+        self._burst = burst
         self._gallery = gallery
         self._notary = notary
         self.attempts = Attempts(
@@ -121,13 +126,17 @@ class Booth:
     def _photograph(self, attempt: Attempt, purpose: Literal["booking", "case"], reference: str) -> Analysis:
         try:
             with attempt.stage("capture"):
-                frame = self._camera.capture(attempt.permit)
+                frames = self._camera.burst(attempt.permit, self._burst)
         except CameraError as error:
             raise Refuse("capture", error.reason, str(error)) from error
-        digest = reference_digest(attempt.id, reference)
-        captured = Captured(attempt_id=attempt.id, frames=1, purpose=purpose, reference_digest=digest)
-        self._notary.record(captured, attempt.permit)
-        outcome = self._analyzer.analyze(frame, attempt.permit)
+        try:
+            digest = reference_digest(attempt.id, reference)
+            captured = Captured(attempt_id=attempt.id, frames=len(frames), purpose=purpose, reference_digest=digest)
+            self._notary.record(captured, attempt.permit)
+            limits = attempt.policy.policy.quality_limits(self._analyzer.limits)
+            outcome = self._analyzer.analyze_burst(frames, attempt.permit, limits)
+        finally:
+            overwrite(frames)
         if not isinstance(outcome, Analysis):
             raise Refuse("vision", outcome.reason, outcome.message)
         timings = outcome.timings
@@ -137,6 +146,4 @@ class Booth:
             "align": timings.align_ms,
             "embed": timings.embed_ms,
         }
-        if outcome.quality.score < attempt.policy.policy.min_quality:
-            raise Refuse("vision", "quality-below-floor", "The picture is not good enough. Take another.")
         return outcome

@@ -40,8 +40,8 @@ from turnkey.interlock.status import InterlockStatus
 from turnkey.leads.policy import PolicyRefusal, SignedPolicy
 from turnkey.leads.records import NotCaptured
 from turnkey.settings import Settings, SocketSettings
-from turnkey.vision.detector import Detector
 from turnkey.vision.framing import framing_guide
+from turnkey.vision.inspector import Inspector
 from turnkey.vision.manifest import Manifest
 
 LOOK_TIMEOUT_S = 3.0
@@ -51,8 +51,8 @@ LOOK_TIMEOUT_S = 3.0
 def open_viewfinder(settings: Settings, manifest: Manifest, camera: Camera, permit: Callable[[], Permit]) -> Viewfinder:
     """The viewfinder of a booth's camera. Raises: ModelError."""
     guide = framing_guide(settings.models, threads=settings.threads)
-    detector = Detector.load(settings.models, manifest.detector, threads=settings.threads)
-    return Viewfinder(camera, guide, detector, permit)
+    inspector = Inspector.load(settings.models, manifest, threads=settings.threads)
+    return Viewfinder(camera, guide, inspector, permit)
 
 
 class LocalRoom:

@@ -164,6 +164,7 @@ class Device:
             calibration=calibration_groups(manifest.calibration),
             model_id=self.model_id,
             clocks=self._clocks,
+            burst=settings.camera.burst,
             halt=self.interlock.halt,
         )
         self.casework = open_casework(

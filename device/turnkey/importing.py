@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import cast
 
 from turnkey.capture.camera import CameraError, Frame
+from turnkey.capture.overwriting import overwrite
 from turnkey.capture.picture import decode_picture
 from turnkey.gallery.gallery import Gallery
 from turnkey.gallery.rows import Enrolment
@@ -152,11 +153,10 @@ class Importer:
             frame = Frame(decode_picture(data, picture.file.name), self.clocks.monotonic_ns(), picture.file.name)
         except CameraError as error:
             return self._refused(attempt_id, "capture", error.reason, partition, digest)
-        analysis = self.analyzer.analyze(frame, permit)
+        analysis = self.analyzer.analyze(frame, permit, self.policy.quality_limits(self.analyzer.limits))
+        overwrite((frame,))
         if not isinstance(analysis, Analysis):
             return self._refused(attempt_id, "vision", analysis.reason, partition, digest)
-        if analysis.quality.score < self.policy.min_quality:
-            return self._refused(attempt_id, "vision", "quality-below-floor", partition, digest)
         now = self.clocks.utc_now()
         enrolment = Enrolment(
             partition,

@@ -152,6 +152,7 @@ def run_booth(settings: Settings, stop: threading.Event) -> None:
             calibration=calibration_groups(room.manifest.calibration),
             model_id=room.model_id,
             clocks=system_clocks(),
+            burst=settings.camera.burst,
             halt=halt,
         )
         casework = open_casework(

@@ -58,7 +58,7 @@ def open_notary(settings: Settings, manifest: Manifest, journal: Journal, outbox
         clocks=clocks,
         attestations=put_attestation if settings.attestation.publish else None,
     )
-    models = {entry.id: entry.sha256 for entry in (manifest.detector, manifest.embedder)}
+    models = {entry.id: entry.sha256 for entry in (manifest.detector, manifest.embedder, manifest.mesh)}
     notary.record(Boot(software=__version__, models=models))
     return notary
 

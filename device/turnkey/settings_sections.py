@@ -124,6 +124,7 @@ class CameraSettings(Section):
         pipeline: GStreamer's, from a source to raw video.
         timeout_s: longest wait for a frame; a camera that delivers none is opened anew, once for each press.
         frozen_after: so many equal frames in a row are a camera that hangs; None where a still is played on purpose.
+        burst: frames taken at one press of the shutter, at most; the good ones are fused into one probe.
     """
 
     adapter: Literal["folder", "picamera2", "gstreamer"] = "folder"
@@ -134,6 +135,7 @@ class CameraSettings(Section):
     pipeline: str = ""
     timeout_s: Annotated[float, Field(gt=0, le=30)] = 1.0
     frozen_after: Annotated[int, Field(ge=2)] | None = 10
+    burst: Annotated[int, Field(ge=1, le=10)] = 5
 
     @model_validator(mode="after")
     def _named(self) -> Self:

@@ -15,7 +15,7 @@ from turnkey.console.officers import SignInRefusal
 from turnkey.console.words import LANGUAGES, read_words, words
 from turnkey.leads.records import NotCapturedReason, Step
 from turnkey.vision.advice import Advice
-from turnkey.vision.quality import VisionReason
+from turnkey.vision.refusals import VisionReason
 
 ROOM = Path(console.__file__).parent
 TEXTS = {language: read_words(ROOM / "languages" / f"{language}.toml") for language in LANGUAGES}

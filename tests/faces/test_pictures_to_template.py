@@ -17,7 +17,7 @@ from turnkey.capture.camera import CameraError
 from turnkey.capture.folder import FolderCamera
 from turnkey.interlock.permit import Permit
 from turnkey.vision.analyzer import Analysis, Analyzer
-from turnkey.vision.quality import VisionRefusal
+from turnkey.vision.refusals import VisionRefusal
 
 FACES = Path(__file__).parent
 MODELS = FACES.parents[1] / "models"

@@ -42,7 +42,7 @@ def test_both_channel_orders_are_checked() -> None:
     assert "embedder's channel order" in names
 
 
-@pytest.mark.parametrize("kind", ["detector", "embedder", "guide"])
+@pytest.mark.parametrize("kind", ["detector", "embedder", "mesh", "guide"])
 def test_one_flipped_byte_fails(copied: Path, kind: str) -> None:
     path = copied / getattr(read_manifest(copied), kind).file
     data = bytearray(path.read_bytes())
@@ -121,7 +121,7 @@ def test_the_manifest_is_written_as_it_is_read() -> None:
 def test_every_model_has_a_card() -> None:
     manifest = read_manifest(MODELS)
     assert manifest.guide is not None
-    for entry in (manifest.detector, manifest.embedder, manifest.guide):
+    for entry in (manifest.detector, manifest.embedder, manifest.mesh, manifest.guide):
         card = (MODELS / entry.file).with_suffix(".md").read_text()
         assert entry.source_package in card
         assert entry.licence in card

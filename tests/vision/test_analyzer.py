@@ -22,7 +22,7 @@ from vision.portraits import (
 from turnkey.interlock.permit import Permit, Stopped
 from turnkey.vision.analyzer import Analysis, Analyzer
 from turnkey.vision.manifest import MANIFEST_NAME, ModelError, read_manifest
-from turnkey.vision.quality import VisionReason, VisionRefusal
+from turnkey.vision.refusals import VisionReason, VisionRefusal
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_a_dead_permit_stops_before_anything(analyzer: Analyzer) -> None:
         analyzer.analyze(frame_of(pixels_of(PORTRAIT)), permit)
 
 
-@pytest.mark.parametrize("checks_before_the_stop", [1, 2, 3, 4])
+@pytest.mark.parametrize("checks_before_the_stop", [1, 2, 3, 4, 5, 6, 7])
 def test_a_permit_that_dies_at_any_step_leaves_nothing(analyzer: Analyzer, checks_before_the_stop: int) -> None:
     """The clock that the lease is measured with jumps past its end after so many readings."""
     readings = 0
@@ -90,7 +90,7 @@ def copied(tmp_path: Path) -> Path:
     return Path(shutil.copytree(MODELS, tmp_path / "models"))
 
 
-@pytest.mark.parametrize("kind", ["detector", "embedder"])
+@pytest.mark.parametrize("kind", ["detector", "embedder", "mesh"])
 @pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
 def test_one_flipped_byte_in_a_model_is_refused_at_load(copied: Path, kind: str, place: float) -> None:
     path = copied / getattr(read_manifest(copied), kind).file

@@ -9,7 +9,7 @@ import pytest
 from vision.portraits import MODELS, REPOSITORY, frame_of, live_permit, pixels_of
 
 from turnkey.vision.analyzer import Analysis, Analyzer
-from turnkey.vision.quality import VisionReason
+from turnkey.vision.refusals import VisionReason
 
 LFW = Path(os.environ.get("TURNKEY_LFW", REPOSITORY.parent / "shared" / "lfw-dev" / "images"))
 

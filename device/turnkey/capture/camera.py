@@ -37,7 +37,8 @@ class Frame:
     """One picture.
 
     Attributes:
-        pixels: (height, width, 3) uint8, RGB, upright (EXIF orientation applied), C-contiguous, read-only.
+        pixels: (height, width, 3) uint8, RGB, upright (EXIF orientation applied), C-contiguous, read-only; in memory of
+            their own that nothing else holds, for whoever uses the frame up overwrites it (`overwriting`).
         taken_ns: monotonic clock at the shutter, nanoseconds.
         source: what produced it, for messages; never stored and never reported.
     """

@@ -22,10 +22,10 @@ from turnkey.capture.camera import Camera, CameraError
 from turnkey.console.room import Dark, Seen
 from turnkey.interlock.permit import Permit, Stopped
 from turnkey.vision.advice import Advice, FaceBox, advise
-from turnkey.vision.align import align
-from turnkey.vision.detector import Detector
 from turnkey.vision.framing import FramingGuide
-from turnkey.vision.quality import QualityLimits, measure, placement_refusal, quality_refusal
+from turnkey.vision.inspector import Inspector
+from turnkey.vision.limits import QualityLimits
+from turnkey.vision.refusals import VisionReason
 
 JPEG_QUALITY: Final = 80
 GUIDE_EVERY: Final = 2
@@ -41,7 +41,7 @@ class Viewfinder:
     Args:
         camera: the booth's.
         guide: finds the faces of a preview frame.
-        detector: measures the one face; its own, since the booth's may be at work.
+        inspector: measures the one face; its own, since the booth's may be at work.
         permit: gives a live permit, or raises Stopped.
         limits: of the picture's own checks.
     """
@@ -50,13 +50,13 @@ class Viewfinder:
         self,
         camera: Camera,
         guide: FramingGuide,
-        detector: Detector,
+        inspector: Inspector,
         permit: Callable[[], Permit],
         limits: QualityLimits = QualityLimits(),  # noqa: B008
     ) -> None:
         self._camera = camera
         self._guide = guide
-        self._detector = detector
+        self._inspector = inspector
         self._permit = permit
         self._limits = limits
         self._looks = 0
@@ -71,7 +71,7 @@ class Viewfinder:
             pixels = self._camera.preview(permit).pixels
             if self._looks % GUIDE_EVERY == 0:
                 faces = self._guide.look(pixels, permit)
-                self._last = Seen(b"", self._advice(pixels, faces), _place(faces, pixels.shape))
+                self._last = Seen(b"", self._advice(pixels, faces, permit), _place(faces, pixels.shape))
             self._looks += 1
             jpeg = encoded(pixels)
             permit.check()
@@ -83,26 +83,21 @@ class Viewfinder:
             return Dark("camera", error.reason)
         return replace(self._last, jpeg=jpeg)
 
-    def _advice(self, pixels: NDArray[np.uint8], faces: tuple[FaceBox, ...]) -> str:
+    def _advice(self, pixels: NDArray[np.uint8], faces: tuple[FaceBox, ...], permit: Permit) -> str:
         height, width = pixels.shape[:2]
         framing = advise(faces, width, height)
         if framing is not Advice.GOOD:
             self._framed = 0
             return framing.value
         if self._framed % JUDGE_EVERY == 0:
-            self._judged = self._verdict(pixels)
+            self._judged = self._verdict(pixels, permit)
         self._framed += 1
         return self._judged
 
-    def _verdict(self, pixels: NDArray[np.uint8]) -> str:
+    def _verdict(self, pixels: NDArray[np.uint8], permit: Permit) -> str:
         """What the checks of a picture would say to this frame: a `VisionReason`, or `good`."""
-        found = self._detector.find(pixels)
-        refused = placement_refusal(found, pixels.shape, self._limits)
-        if refused is None:
-            face = self._detector.refine(pixels, max(found, key=lambda one: one.box.area))
-            quality = measure(face, align(pixels, face.landmarks), pixels.shape, self._limits)
-            refused = quality_refusal(quality, self._limits)
-        return Advice.GOOD.value if refused is None else refused.value
+        outcome = self._inspector.inspect(pixels, permit, self._limits)
+        return outcome.value if isinstance(outcome, VisionReason) else Advice.GOOD.value
 
 
 def encoded(pixels: NDArray[np.uint8]) -> bytes:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -27,8 +27,10 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from turnkey.envelope import EnvelopeError, PublicKey, verify
 from turnkey.leads.fields import MAX_CANDIDATES, DeviceId, Partition, Probability, ReasonCode, Record, Sha256, Utc
+from turnkey.leads.quality_thresholds import QualityThresholds
 from turnkey.leads.records import PAYLOAD_TYPE_POLICY
 from turnkey.leads.two_people import TwoPeople
+from turnkey.vision.limits import QualityLimits
 
 MOST_DAYS = 36_525
 """A hundred years: what no retention and no training outlasts."""
@@ -93,6 +95,7 @@ class Policy(Record):
         candidate_limit: the longest candidate list.
         max_fpir: largest permitted probability that a search of a person who is not enrolled yields any candidate.
         min_quality: unified quality (0 to 100) below which a probe is refused.
+        quality: limits of single components of quality, where they are to be other than the device's own.
         enrol_bookings: whether a booking's template is kept in the `bookings` partition.
         retention_days: how long a template is kept, for each partition.
         case_packets: what a case packet must be; absent: none is accepted.
@@ -113,6 +116,7 @@ class Policy(Record):
     candidate_limit: Annotated[int, Field(ge=1, le=MAX_CANDIDATES)]
     max_fpir: Probability
     min_quality: Annotated[int, Field(ge=0, le=100)]
+    quality: QualityThresholds | None = None
     enrol_bookings: bool
     retention_days: Retention
     case_packets: CasePacketRule | None = None
@@ -147,6 +151,11 @@ class Policy(Record):
             if len(set(listed)) != len(listed):
                 raise ValueError(f"{name} lists something twice")
         return self
+
+    def quality_limits(self, device: QualityLimits) -> QualityLimits:
+        """The limits in force: the policy's where it sets one, the device's elsewhere, and the floor of the score."""
+        stated = self.quality.model_dump(exclude_none=True) if self.quality else {}
+        return replace(device, **stated, min_score=self.min_quality)
 
     def permits_case_number(self, case_number: str) -> bool:
         """Whether `case_number` has the agency's form."""

@@ -90,8 +90,16 @@ def align(frame: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[n
     Returns:
         (112, 112, 3) uint8 RGB, black where the frame ends.
     """
-    fit = similarity(landmarks, TEMPLATE)
-    corners = np.array([[-0.5, -0.5], [111.5, -0.5], [-0.5, 111.5], [111.5, 111.5]], dtype=np.float32)
+    return cut_aligned(frame, landmarks, TEMPLATE, ALIGNED_PX)
+
+
+def cut_aligned(
+    frame: NDArray[np.uint8], landmarks: NDArray[np.float32], template: NDArray[np.float32], side_px: int
+) -> NDArray[np.uint8]:
+    """As `align`, to landmarks that lie at `template` in a square of `side_px`."""
+    fit = similarity(landmarks, template)
+    far = side_px - 0.5
+    corners = np.array([[-0.5, -0.5], [far, -0.5], [-0.5, far], [far, far]], dtype=np.float32)
     reach = fit.inverse().apply(corners)
     margin = 2 / fit.scale
     low = reach.min(axis=0) - margin
@@ -101,12 +109,12 @@ def align(frame: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[n
     left, top = (float(np.floor(v)) - 0.5 for v in low)
     side = int(np.ceil((extent + 1) / reduction))
     view = cut_square(frame, left, top, side * reduction, side)
-    back = similarity(view_points(landmarks, view.left, view.top, view.scale), TEMPLATE).inverse()
+    back = similarity(view_points(landmarks, view.left, view.top, view.scale), template).inverse()
     # Pillow maps output corner coordinates to input corner coordinates: shift by half a pixel on both sides.
     shift_x = back.tx - 0.5 * back.a + 0.5 * back.b + 0.5
     shift_y = back.ty - 0.5 * back.b - 0.5 * back.a + 0.5
     warped = Image.fromarray(view.pixels).transform(
-        (ALIGNED_PX, ALIGNED_PX),
+        (side_px, side_px),
         Image.Transform.AFFINE,
         (back.a, -back.b, shift_x, back.b, back.a, shift_y),
         Image.Resampling.BILINEAR,

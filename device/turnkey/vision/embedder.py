@@ -9,10 +9,13 @@ Rules kept here:
 2. Where the manifest asks for it, a face is embedded as it is and mirrored, and the two are averaged: what an embedder
    makes of a tilt, of light from one side and of int8 rounding is partly another in the mirror, the person is not.
 3. A template is float32, (128,), unit norm. Its score against another is their dot product.
+4. The length that scaling takes away is kept beside it: it grows with how much of a person the network recognises
+   (Meng et al., "MagFace", CVPR 2021; ISO/IEC 29794-5 takes its unified score from it).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,20 @@ from numpy.typing import NDArray
 
 from turnkey.vision.litert import Model
 from turnkey.vision.manifest import EmbedderEntry
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """A template and how far it is to be trusted.
+
+    Attributes:
+        template: (128,) float32, centred, unit norm.
+        length: of the network's answer before anything was taken away or scaled; the mean of both where mirrors are
+            averaged.
+    """
+
+    template: NDArray[np.float32]
+    length: float
 
 
 class Embedder:
@@ -50,7 +67,13 @@ class Embedder:
         Returns:
             (128,) float32, centred, unit norm.
         """
-        return centred(self.raw(aligned), self._centre)
+        return self.measured(aligned).template
+
+    def measured(self, aligned: NDArray[np.uint8]) -> Embedding:
+        """As `embed`, with the length beside it."""
+        answers = self._answers(aligned)
+        template = centred(unit(unit(answers).sum(axis=0)), self._centre)
+        return Embedding(template, float(np.linalg.norm(answers, axis=1).mean()))
 
     def raw(self, aligned: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(128,) float32 unit norm, not centred: for evaluation and for taking a cohort's mean."""
@@ -58,8 +81,11 @@ class Embedder:
 
     def views(self, aligned: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(1 or 2, 128) float32 unit norm: the face as it is and, where mirrors are averaged, in the mirror."""
+        return unit(self._answers(aligned))
+
+    def _answers(self, aligned: NDArray[np.uint8]) -> NDArray[np.float32]:
         faces = [aligned, np.ascontiguousarray(aligned[:, ::-1])] if self._mirrored else [aligned]
-        return unit(np.stack([self._model.run(face)["embedding"] for face in faces]))
+        return np.stack([self._model.run(face)["embedding"] for face in faces])
 
 
 def unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -78,13 +78,15 @@ class Model:
         self._scale, self._zero = np.float32(float_scale), np.float32(float_zero)
 
     @classmethod
-    def load(cls, models: Path, entry: ModelEntry, *, threads: int = 1) -> Model:
-        """Verify and load a model of the manifest.
+    def load(
+        cls, models: Path, entry: ModelEntry, *, threads: int = 1, float_scale: float = 1.0, float_zero: float = 0.0
+    ) -> Model:
+        """Verify and load a model of the manifest; the scaling is for one whose input is float.
 
         Raises:
             ModelError: missing, altered, or not what LiteRT runs.
         """
-        model = cls(verified_bytes(models, entry), threads=threads)
+        model = cls(verified_bytes(models, entry), threads=threads, float_scale=float_scale, float_zero=float_zero)
         wanted = (1, entry.input_px, entry.input_px, 3)
         if model.input_shape != wanted:
             raise ModelError("model-unusable", f"{entry.file} takes {model.input_shape}, the manifest says {wanted}")

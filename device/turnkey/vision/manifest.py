@@ -154,12 +154,14 @@ class Manifest(_Entry):
     """The whole file.
 
     Attributes:
+        mesh: the face's surface, for pose, eyes, mouth and what covers the face.
         guide: the optional framing-guide detector, for MediaPipe.
     """
 
     version: int = Field(ge=1, le=1)
     detector: ModelEntry
     embedder: EmbedderEntry
+    mesh: ModelEntry
     guide: ModelEntry | None = None
     calibration: Calibration
 

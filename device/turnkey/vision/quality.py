@@ -1,141 +1,155 @@
-"""Is this face good enough to be searched with? Measured values first, then one decision by limits.
+"""Is this face good enough to be searched with? Measured components first, then one decision by limits, and one score.
 
-First form of the components of ISO/IEC 29794-5 (face image quality) that a booking-desk officer can act on: size,
-sharpness, exposure, pose, and whether the face is whole.
+After ISO/IEC 29794-5 (face image quality): each component is measured by itself and told apart, so that an officer
+knows what to mend; and one unified score says how far the template is to be trusted.
 
 Rules kept here:
-1. A measurement is a number with a unit; a limit is a named setting; a refusal names what to do next.
-2. Exposure is judged by what the sensor lost (no highlights at all, or clipped ones), never by the mean brightness of
-   the face: a well lit photograph of a dark-skinned person is a good photograph.
+1. A measurement is a number with a unit; a limit is a named setting; a refusal names what to do next. One table,
+   `COMPONENTS`, holds all three together.
+2. The unified score is the embedder's own answer (`Embedding.length`), not a sum of opinions about pictures: it falls
+   with whatever hides the person from the network, and the error-versus-discard curve of
+   `turnkeyctl evaluate quality` is its evidence. The components refuse; they do not vote.
 3. No I/O, no randomness.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
 
+from turnkey.vision import components as parts
 from turnkey.vision.detector import Face
+from turnkey.vision.limits import QualityLimits
+from turnkey.vision.mesh import Mesh
+from turnkey.vision.pose import pose_of
+from turnkey.vision.refusals import VisionReason
 
-# Rec. 601 luma, as JPEG uses it.
-_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-# Standard deviations of the two blurs that sharpness compares with, pixels of the aligned picture.
-_DETAIL_PX = (2.0, 4.0)
-# The face itself in the aligned 112x112 picture: from the brows to the chin, cheek to cheek.
-_FACE_ROWS = slice(32, 108)
-_FACE_COLUMNS = slice(24, 88)
-# How far the nose tip stands out before the plane of eyes and mouth, in inter-eye distances, of an average adult
-# face: turns the landmark's sideways shift into an angle. Rough by nature; individual noses differ by a fifth.
-_NOSE_PROTRUSION = 0.42
-
-
-class VisionReason(StrEnum):
-    """Why a frame gives no template. The codes go onto the ledger."""
-
-    NO_FACE = "no-face"
-    SEVERAL_FACES = "several-faces"
-    FACE_TOO_SMALL = "face-too-small"
-    FACE_CUT_OFF = "face-cut-off"
-    BLURRED = "blurred"
-    TOO_DARK = "too-dark"
-    TOO_BRIGHT = "too-bright"
-    TURNED_AWAY = "turned-away"
-    NOT_UPRIGHT = "not-upright"
-
-
-MESSAGES: dict[VisionReason, str] = {
-    VisionReason.NO_FACE: "No face was found. Have the person face the camera, with nothing covering the face.",
-    VisionReason.SEVERAL_FACES: "More than one face is in the picture. Only the person being booked may be in view.",
-    VisionReason.FACE_TOO_SMALL: "The face is too small. Move the camera closer.",
-    VisionReason.FACE_CUT_OFF: "Part of the face is outside the picture. Centre the face.",
-    VisionReason.BLURRED: "The face is blurred. Hold still, clean the lens, and take the picture again.",
-    VisionReason.TOO_DARK: "The face is too dark. Add light in front of the person.",
-    VisionReason.TOO_BRIGHT: "The face is overexposed. Reduce the light on the person.",
-    VisionReason.TURNED_AWAY: "The face is turned away. Have the person look straight at the camera.",
-    VisionReason.NOT_UPRIGHT: "The picture lies on its side or upside down. Set the camera upright.",
-}
+# Length of an embedding at which the score is 0 and 100; straight between them. No face of LFW-dev is shorter than the
+# first, one in two hundred is longer than the second. The order of pictures, which is all that the error-versus-discard
+# curve depends on, is the length's own: nothing here was fitted to errors.
+SCORE_LENGTHS: Final = (7.0, 15.0)
 
 
 @dataclass(frozen=True)
-class VisionRefusal:
-    """No template from this frame: the code, and what to do next."""
-
-    reason: VisionReason
-    message: str
-
-    @classmethod
-    def because(cls, reason: VisionReason) -> VisionRefusal:
-        """The refusal with its standing message."""
-        return cls(reason, MESSAGES[reason])
-
-
-@dataclass(frozen=True)
-class QualityLimits:
-    """Where a frame is refused. Each `min_`/`max_` is inclusive: at the limit a frame still passes.
-
-    Attributes:
-        second_face_share: another face counts when its area is at least this share of the largest one's. A quarter of
-            the area is half the width: somebody at twice the distance is scenery, somebody beside the person is not.
-        min_inter_eye_px: distance between eye centres in the frame.
-        max_outside_share: share of the face's box that may lie outside the frame.
-        min_sharpness: see `Quality.sharpness`.
-        min_highlight: 95th percentile of the face's luma, 0..255.
-        max_shadow: 5th percentile of the face's luma, 0..255.
-        max_clipped_share: share of the face's pixels at luma 250 and more.
-        max_yaw_degrees, max_pitch_degrees: of the head, roughly, from landmarks.
-        max_roll_degrees: of the head in the picture's plane; alignment undoes it, beyond this the picture is lying on
-            its side.
-    """
-
-    second_face_share: float = 0.25
-    min_inter_eye_px: float = 28.0
-    max_outside_share: float = 0.12
-    min_sharpness: float = 0.4
-    min_highlight: float = 60.0
-    max_shadow: float = 185.0
-    max_clipped_share: float = 0.25
-    max_yaw_degrees: float = 45.0
-    max_pitch_degrees: float = 45.0
-    max_roll_degrees: float = 50.0
-
-
-@dataclass(frozen=True)
-class Quality:
+class Components:
     """What was measured on one face.
 
     Attributes:
         inter_eye_px: distance between the eye centres in the frame.
         outside_share: share of the face's box outside the frame, 0..1.
+        head_share: height of the face's box over the frame's height.
+        off_centre: of the face's centre from the frame's, as a share of the frame's width or height.
+        highlight: 95th percentile of the face's luma, 0..255.
+        shadow: 5th percentile of the face's luma, 0..255.
+        black_share: share of the face's pixels at luma 25 and less, 0..1.
+        clipped_share: share of the face's pixels at luma 250 and more, 0..1.
+        light_evenness: what the luma histograms of both cheeks share, 0..1.
+        background_unrest: mean luma step between neighbours around the head, grey levels.
+        yaw_degrees: head turned, positive towards the subject's left.
+        pitch_degrees: head raised (positive) or lowered.
+        roll_degrees: head tilted in the picture's plane, positive clockwise.
+        eyes_open: gap between the lids of the less open eye, over the distance from eyes to chin.
+        mouth_open: gap between the lips, over the distance from eyes to chin.
+        covered_share: share of the face's skin points that have not the skin's colour, 0..1.
         sharpness: of the detail finer than a Gaussian of 4 px in the aligned face, the share (in standard deviations)
             that is finer than 2 px, 0..1. Neither size nor contrast nor light changes it; blur lowers it: sharp faces
             measure 0.53 to 0.67, blurred by 6 % of the inter-eye distance 0.38 to 0.42.
-        highlight: 95th percentile of the face's luma, 0..255.
-        shadow: 5th percentile of the face's luma, 0..255.
-        clipped_share: share of the face's pixels at luma 250 and more, 0..1.
-        yaw_degrees: head turned, positive towards the subject's left; rough.
-        pitch_degrees: head raised (positive) or lowered; rough.
-        roll_degrees: head tilted in the picture's plane, positive clockwise.
-        score: 0..100, the worst component's; 0 at its limit, 100 where more of it helps no further.
     """
 
     inter_eye_px: float
     outside_share: float
-    sharpness: float
+    head_share: float
+    off_centre: float
     highlight: float
     shadow: float
+    black_share: float
     clipped_share: float
+    light_evenness: float
+    background_unrest: float
     yaw_degrees: float
     pitch_degrees: float
     roll_degrees: float
+    eyes_open: float
+    mouth_open: float
+    covered_share: float
+    sharpness: float
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Of one face, or of a probe fused from several.
+
+    Attributes:
+        components: as measured; of the best frame where several were fused.
+        score: unified, 0..100.
+    """
+
+    components: Components
     score: int
 
 
+@dataclass(frozen=True)
+class Component:
+    """One row of the table.
+
+    Attributes:
+        name: of the measurement, a field of `Components`.
+        limit: of the field of `QualityLimits` that it is held to.
+        unit: in words.
+        ample: where more of it helps no further.
+        reason: what a frame beyond the limit is refused for.
+    """
+
+    name: str
+    limit: str
+    unit: str
+    ample: float
+    reason: VisionReason
+
+    def passes(self, components: Components, limits: QualityLimits) -> bool:
+        """Whether the measurement keeps its limit; which side is good is in the limit's name."""
+        value, limit = abs(float(getattr(components, self.name))), float(getattr(limits, self.limit))
+        return value >= limit if self.limit.startswith("min_") else value <= limit
+
+    def rating(self, components: Components, limits: QualityLimits) -> int:
+        """0 (beyond the limit, or at it) to 100 (ample), straight between them."""
+        if not self.passes(components, limits):
+            return 0
+        value, limit = abs(float(getattr(components, self.name))), float(getattr(limits, self.limit))
+        span = self.ample - limit
+        if span == 0 or (span > 0) != self.limit.startswith("min_"):
+            return 100  # a limit beyond what is ample: whatever passes is ample
+        return round(100 * float(np.clip((value - limit) / span, 0.0, 1.0)))
+
+
+# In the order in which an officer would mend them.
+COMPONENTS: Final = (
+    Component("inter_eye_px", "min_inter_eye_px", "px", 90.0, VisionReason.FACE_TOO_SMALL),
+    Component("head_share", "min_head_share", "of the frame's height", 0.3, VisionReason.FACE_TOO_SMALL),
+    Component("head_share", "max_head_share", "of the frame's height", 0.6, VisionReason.FACE_TOO_LARGE),
+    Component("outside_share", "max_outside_share", "of the face's box", 0.0, VisionReason.FACE_CUT_OFF),
+    Component("off_centre", "max_off_centre", "of the frame", 0.1, VisionReason.OFF_CENTRE),
+    Component("highlight", "min_highlight", "luma", 120.0, VisionReason.TOO_DARK),
+    Component("black_share", "max_black_share", "of the face", 0.05, VisionReason.TOO_DARK),
+    Component("shadow", "max_shadow", "luma", 120.0, VisionReason.TOO_BRIGHT),
+    Component("clipped_share", "max_clipped_share", "of the face", 0.02, VisionReason.TOO_BRIGHT),
+    Component("light_evenness", "min_light_evenness", "0 to 1", 0.6, VisionReason.UNEVEN_LIGHT),
+    Component("yaw_degrees", "max_yaw_degrees", "degrees", 10.0, VisionReason.TURNED_AWAY),
+    Component("pitch_degrees", "max_pitch_degrees", "degrees", 15.0, VisionReason.TURNED_AWAY),
+    Component("roll_degrees", "max_roll_degrees", "degrees", 10.0, VisionReason.TURNED_AWAY),
+    Component("covered_share", "max_covered_share", "of the skin", 0.1, VisionReason.FACE_COVERED),
+    Component("eyes_open", "min_eyes_open", "of the face's height", 0.07, VisionReason.EYES_CLOSED),
+    Component("mouth_open", "max_mouth_open", "of the face's height", 0.03, VisionReason.MOUTH_OPEN),
+    Component("sharpness", "min_sharpness", "0 to 1", 0.53, VisionReason.BLURRED),
+    Component("background_unrest", "max_background_unrest", "grey levels", 4.0, VisionReason.BUSY_BACKGROUND),
+)
+
+
 def placement_refusal(faces: list[Face], frame_shape: tuple[int, ...], limits: QualityLimits) -> VisionReason | None:
-    """What the first pass alone can refuse: none, several, too small to go on, cut off.
+    """What the first pass alone can refuse: none, several, cut off.
 
     Args:
         faces: every face of the frame.
@@ -161,99 +175,47 @@ def outside_share(face: Face, frame_shape: tuple[int, ...]) -> float:
     return 1 - max(0.0, seen_width) * max(0.0, seen_height) / max(box.area, 1e-6)
 
 
-def measure(face: Face, aligned: NDArray[np.uint8], frame_shape: tuple[int, ...], limits: QualityLimits) -> Quality:
+def measure(face: Face, aligned: NDArray[np.uint8], mesh: Mesh, frame: NDArray[np.uint8]) -> Components:
     """Measure one face.
 
     Args:
         face: refined, frame pixels.
         aligned: (112, 112, 3) uint8 RGB, of the same face.
-        frame_shape: (height, width, ...) of the frame.
+        mesh: of the same face.
+        frame: (height, width, 3) uint8 RGB, that it is in.
     """
-    luma = aligned[_FACE_ROWS, _FACE_COLUMNS].astype(np.float32) @ _LUMA
+    height, width = frame.shape[:2]
+    luma = parts.face_luma(aligned)
     shadow, highlight = (float(v) for v in np.percentile(luma, (5, 95)))
-    yaw, pitch, roll = pose_degrees(face.landmarks)
-    measured = Quality(
+    x, y = face.box.centre
+    pose = pose_of(mesh)
+    return Components(
         inter_eye_px=face.inter_eye_px,
-        outside_share=outside_share(face, frame_shape),
-        sharpness=_sharpness(luma),
+        outside_share=outside_share(face, frame.shape),
+        head_share=face.box.height / height,
+        off_centre=max(abs((x + 0.5) / width - 0.5), abs((y + 0.5) / height - 0.5)),
         highlight=highlight,
         shadow=shadow,
+        black_share=parts.black_share(mesh),
         clipped_share=float((luma >= 250).mean()),
-        yaw_degrees=yaw,
-        pitch_degrees=pitch,
-        roll_degrees=roll,
-        score=0,
+        light_evenness=parts.light_evenness(mesh),
+        background_unrest=parts.background_unrest(frame, face.box),
+        yaw_degrees=pose.yaw_degrees,
+        pitch_degrees=pose.pitch_degrees,
+        roll_degrees=pose.roll_degrees,
+        eyes_open=parts.eyes_open(mesh),
+        mouth_open=parts.mouth_open(mesh),
+        covered_share=parts.covered_share(mesh),
+        sharpness=parts.sharpness(luma),
     )
-    return Quality(**{**vars(measured), "score": _score(measured, limits)})
 
 
-def quality_refusal(quality: Quality, limits: QualityLimits) -> VisionReason | None:
+def quality_refusal(components: Components, limits: QualityLimits) -> VisionReason | None:
     """The first limit that the measurements break, in the order in which an officer would mend them."""
-    checks = (
-        (quality.inter_eye_px < limits.min_inter_eye_px, VisionReason.FACE_TOO_SMALL),
-        (quality.outside_share > limits.max_outside_share, VisionReason.FACE_CUT_OFF),
-        (quality.highlight < limits.min_highlight, VisionReason.TOO_DARK),
-        (quality.shadow > limits.max_shadow, VisionReason.TOO_BRIGHT),
-        (quality.clipped_share > limits.max_clipped_share, VisionReason.TOO_BRIGHT),
-        (abs(quality.yaw_degrees) > limits.max_yaw_degrees, VisionReason.TURNED_AWAY),
-        (abs(quality.pitch_degrees) > limits.max_pitch_degrees, VisionReason.TURNED_AWAY),
-        (abs(quality.roll_degrees) > limits.max_roll_degrees, VisionReason.TURNED_AWAY),
-        (quality.sharpness < limits.min_sharpness, VisionReason.BLURRED),
-    )
-    return next((reason for broken, reason in checks if broken), None)
+    return next((row.reason for row in COMPONENTS if not row.passes(components, limits)), None)
 
 
-def pose_degrees(landmarks: NDArray[np.float32]) -> tuple[float, float, float]:
-    """Yaw, pitch and roll from five landmarks, degrees.
-
-    The nose tip stands before the plane of eyes and mouth; where it falls between them shows how that plane is turned.
-    Good to some ten degrees: enough to refuse a profile, not to measure one.
-
-    Args:
-        landmarks: (5, 2) in the detector's order.
-    """
-    eyes, mouth = landmarks[:2].mean(axis=0), landmarks[3:].mean(axis=0)
-    across = landmarks[1] - landmarks[0]
-    down = mouth - eyes
-    roll = float(np.degrees(np.arctan2(across[1], across[0])))
-    # The face's height hardly changes when it turns, its width hardly when it nods: the longer of the two is the
-    # measure.
-    unit_px = max(float(np.linalg.norm(across)), float(np.linalg.norm(down)) / 1.1, 1e-6)
-    axis = down / max(float(np.linalg.norm(down)), 1e-6)
-    nose = landmarks[2] - eyes
-    sideways = float(nose[0] * axis[1] - nose[1] * axis[0])
-    # In a frontal face the nose tip lies 0.55 of the way from the eyes to the mouth.
-    along = float(nose @ axis) - 0.55 * float(np.linalg.norm(down))
-    yaw = float(np.degrees(np.arctan2(sideways / unit_px, _NOSE_PROTRUSION)))
-    pitch = -float(np.degrees(np.arctan2(along / unit_px, _NOSE_PROTRUSION)))
-    return yaw, pitch, roll
-
-
-def _sharpness(luma: NDArray[np.float32]) -> float:
-    picture = Image.fromarray(np.clip(np.rint(luma), 0, 255).astype(np.uint8))
-    fine, all_detail = (float((luma - _blurred(picture, sigma)).std()) for sigma in _DETAIL_PX)
-    return fine / max(all_detail, 1e-6)
-
-
-def _blurred(picture: Image.Image, sigma_px: float) -> NDArray[np.float32]:
-    return np.asarray(picture.filter(ImageFilter.GaussianBlur(sigma_px)), dtype=np.float32)
-
-
-def _score(quality: Quality, limits: QualityLimits) -> int:
-    """The worst component on 0 (its limit) to 100 (ample)."""
-    parts = (
-        _between(quality.inter_eye_px, limits.min_inter_eye_px, 90.0),
-        _between(quality.sharpness, limits.min_sharpness, 0.53),
-        _between(quality.highlight, limits.min_highlight, 120.0),
-        _between(quality.shadow, limits.max_shadow, 120.0),
-        _between(quality.clipped_share, limits.max_clipped_share, 0.02),
-        _between(abs(quality.yaw_degrees), limits.max_yaw_degrees, 10.0),
-        _between(abs(quality.pitch_degrees), limits.max_pitch_degrees, 15.0),
-        _between(quality.outside_share, limits.max_outside_share, 0.0),
-    )
-    return round(100 * float(min(parts)))
-
-
-def _between(value: float, limit: float, ample: float) -> float:
-    """0 at `limit`, 1 at `ample`, straight between them."""
-    return float(np.clip((value - limit) / (ample - limit), 0.0, 1.0))
+def unified_score(length: float) -> int:
+    """0..100 from the length of an embedding (`Embedding.length`)."""
+    low, high = SCORE_LENGTHS
+    return round(100 * float(np.clip((length - low) / (high - low), 0.0, 1.0)))

