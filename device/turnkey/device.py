@@ -68,7 +68,9 @@ def model_id(embedder: EmbedderEntry) -> str:
 def calibration_groups(calibration: Calibration) -> tuple[Group, ...]:
     """The manifest's calibration as the decision takes it."""
     return tuple(
-        Group(group.group, tuple(OperatingPoint(row.threshold, row.fmr_upper95) for row in group.rows))
+        Group(
+            group.group, tuple(OperatingPoint(row.threshold, row.fmr_upper95) for row in group.rows), group.person_pairs
+        )
         for group in calibration.groups
     )
 

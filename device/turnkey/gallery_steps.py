@@ -13,7 +13,7 @@ from typing import Literal
 
 from turnkey.attempt import Attempt, Refuse
 from turnkey.gallery.gallery import Gallery
-from turnkey.leads.decision import GalleryTooLarge, Group, select, threshold_for
+from turnkey.leads.decision import GalleryTooLarge, Group, Threshold, select, threshold_for
 from turnkey.leads.records import Enrolled, Lead, LeadCandidate, Partition, Searched
 from turnkey.notary.notary import Clocks, LeadDraft, Recorder
 from turnkey.vision.analyzer import Analysis
@@ -48,14 +48,14 @@ class GallerySteps:
         """
         policy = attempt.policy.policy
         size = self._gallery.size(partition)
-        threshold = threshold_for(size, policy.max_fpir, self._calibration) if size else None
-        if isinstance(threshold, GalleryTooLarge):
-            raise Refuse("search", threshold.reason, threshold.message)
+        threshold = self._threshold(size, policy.max_fpir)
         with attempt.stage("search"):
             own = origin.number if (origin.of, partition) == ("booking", "bookings") else None
             found = self._gallery.search(
                 partition, analysis.template, policy.candidate_limit, attempt.permit, excluding=own
             )
+        if found.gallery_size != size:  # something was enrolled or expunged in between
+            threshold = self._threshold(found.gallery_size, policy.max_fpir)
         scores = [one.score for one in found.candidates]
         chosen = select(scores, threshold, policy.candidate_limit) if threshold else ()
         self._notary.record(
@@ -97,6 +97,13 @@ class GallerySteps:
         )
         with attempt.stage("sign"):
             return self._notary.submit(draft, attempt.permit)
+
+    def _threshold(self, size: int, max_fpir: float) -> Threshold | None:
+        """The threshold for a partition of `size`; None for an empty one. Raises: Refuse."""
+        threshold = threshold_for(size, max_fpir, self._calibration) if size else None
+        if isinstance(threshold, GalleryTooLarge):
+            raise Refuse("search", threshold.reason, threshold.message)
+        return threshold
 
     def enrol(self, attempt: Attempt, partition: Partition, reference: str, analysis: Analysis) -> int:
         """Keep a probe's template for as long as the policy says. Returns its row.

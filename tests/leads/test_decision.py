@@ -20,8 +20,8 @@ from turnkey.leads.decision import (
 )
 
 
-def group(name: str, *points: tuple[float, float]) -> Group:
-    return Group(name, tuple(OperatingPoint(*point) for point in points))
+def group(name: str, *points: tuple[float, float], person_pairs: int = 10**12) -> Group:
+    return Group(name, tuple(OperatingPoint(*point) for point in points), person_pairs)
 
 
 ALL = group("all", (0.2, 1e-2), (0.3, 1e-3), (0.4, 1e-4), (0.5, 1e-5), (0.6, 1e-6))
@@ -58,7 +58,26 @@ def test_a_group_without_evidence_stops_every_search() -> None:
     assert threshold_for(1, 0.01, [ALL, group("unmeasured", (0.9, 1.0))]) == GalleryTooLarge(1, 0)
 
 
-@pytest.mark.parametrize(("size", "rate", "groups"), [(0, 0.01, [ALL]), (5, 0.0, [ALL]), (5, 1.0, [ALL]), (5, 0.1, [])])
+def test_no_table_claims_more_than_its_pairs_can_show() -> None:
+    """Rule of three: with n pairs and no error among them, the bound is 3/n, whatever the table says."""
+    bold = group("bold", (0.4, 1e-4), (0.6, 1e-9), person_pairs=3_000_000)
+    chosen = threshold_for(1_000, 0.01, [bold])
+    assert chosen == Threshold(0.6, 1e-6, "bold")
+    assert threshold_for(10_051, 0.01, [bold]) == GalleryTooLarge(10_051, 10_050)
+    few = group("few", (0.9, 1e-9), person_pairs=30)
+    assert threshold_for(1, 0.01, [ALL, few]) == GalleryTooLarge(1, 0), "a group too small to say anything"
+
+
+@pytest.mark.parametrize(
+    ("size", "rate", "groups"),
+    [
+        (0, 0.01, [ALL]),
+        (5, 0.0, [ALL]),
+        (5, 1.0, [ALL]),
+        (5, 0.1, []),
+        (5, 0.1, [group("none", (0.5, 0.1), person_pairs=0)]),
+    ],
+)
 def test_a_callers_fault_is_not_a_decision(size: int, rate: float, groups: list[Group]) -> None:
     with pytest.raises(ValueError, match="needed"):
         threshold_for(size, rate, groups)

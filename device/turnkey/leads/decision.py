@@ -7,8 +7,9 @@ For a gallery of N templates the threshold is the smallest t with
 where FMR(t) is the **worst group's** upper confidence bound in the model's calibration: a search of N templates is N
 comparisons, and a person who is not enrolled must not come up in more than `max_fpir` of the searches (FPIR,
 ISO/IEC 19795-1; the binomial model is the usual one that relates FMR and FPIR). No threshold is read off beyond the
-data: where the FMR needed is below what the calibration's impostor comparisons can support (rule of three: 3/n for none
-observed in n), the search is refused as "gallery too large for the evidence", with the largest N that can be supported.
+data: where the FMR needed is below what the calibration's pairs of persons can support (rule of three: 3/n for none
+observed in n, `Group.bound`), the search is refused as "gallery too large for the evidence", with the largest N that
+can be supported.
 
 This room does no I/O, has no clock and no randomness.
 """
@@ -30,10 +31,25 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Group:
-    """The calibration of one demographic group (`all` where the calibration faces carry no labels)."""
+    """The calibration of one demographic group (`all` where the calibration faces carry no labels).
+
+    Attributes:
+        name: of the group.
+        points: thresholds with their bounds, in any order.
+        person_pairs: pairs of different persons that the bounds rest on, one or more.
+    """
 
     name: str
     points: tuple[OperatingPoint, ...]
+    person_pairs: int
+
+    def bound(self, point: OperatingPoint) -> float:
+        """The FMR that may be claimed at a point: its bound, but never less than what so many pairs can show.
+
+        Where none of n independent pairs is let through, the one-sided 95 % bound is 3/n (the rule of three): a table
+        that claims less is not believed.
+        """
+        return max(point.fmr_upper, min(1.0, 3.0 / self.person_pairs))
 
 
 @dataclass(frozen=True)
@@ -93,22 +109,22 @@ def threshold_for(gallery_size: int, max_fpir: float, calibration: Sequence[Grou
         gallery_size < 1
         or not 0.0 < max_fpir < 1.0
         or not calibration
-        or not all(group.points for group in calibration)
+        or not all(group.points and group.person_pairs > 0 for group in calibration)
     ):
         raise ValueError("a gallery of at least one, an FPIR between 0 and 1, and a calibration with points are needed")
     chosen: list[Threshold] = []
     for group in calibration:
-        good = [point for point in group.points if fpir(point.fmr_upper, gallery_size) <= max_fpir]
+        good = [point for point in group.points if fpir(group.bound(point), gallery_size) <= max_fpir]
         if not good:
             return GalleryTooLarge(gallery_size, largest_supported(max_fpir, calibration))
         lowest = min(good, key=lambda point: point.threshold)
-        chosen.append(Threshold(lowest.threshold, lowest.fmr_upper, group.name))
+        chosen.append(Threshold(lowest.threshold, group.bound(lowest), group.name))
     return max(chosen, key=lambda threshold: threshold.score)
 
 
 def largest_supported(max_fpir: float, calibration: Sequence[Group]) -> int:
     """The largest gallery for which every group has a point: the largest N with 1-(1-FMR)^N <= max_fpir."""
-    worst = max(min(point.fmr_upper for point in group.points) for group in calibration)
+    worst = max(min(group.bound(point) for point in group.points) for group in calibration)
     if worst >= 1.0:
         return 0
     size = math.floor(math.log1p(-max_fpir) / math.log1p(-worst))
