@@ -79,6 +79,7 @@ booth_user = "{user}"
 notary_user = "{user}"
 operator_user = "{user}"
 interlock_user = "{user}"
+console_user = "{user}"
 """
             )
         self.outbox = pilot.root / "outbox" / "outbox.db"
