@@ -70,6 +70,7 @@ class GallerySteps:
                 model_id=self._model_id,
                 policy_digest=attempt.policy.digest,
                 candidates=len(chosen),
+                probe_quality=analysis.quality.score,
             ),
             attempt.permit,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from turnkey_tools.audit.commands import app as audit
+from turnkey_tools.audit.report_commands import app as audit
 from turnkey_tools.authority import app as authority
 from turnkey_tools.bench.commands import app as bench
 from turnkey_tools.bridge import bridge

@@ -82,6 +82,7 @@ class Searched(Record):
     model_id: str
     policy_digest: Sha256
     candidates: Annotated[int, Field(ge=0)]
+    probe_quality: Annotated[int, Field(ge=0, le=100)] | None = None
 
 
 class LeadSigned(Record):

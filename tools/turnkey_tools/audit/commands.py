@@ -122,8 +122,8 @@ def checked(
         task = progress.add_task("entries", total=None)
         return run_audit(
             what,
-            since=_utc(since),
-            until=_utc(until),
+            since=utc(since),
+            until=utc(until),
             limits=limits,
             observers=observers,
             progress=lambda done, of: progress.update(task, completed=done, total=of),
@@ -144,5 +144,6 @@ def _fail(message: str) -> NoReturn:
     raise typer.Exit(UNREADABLE)
 
 
-def _utc(moment: datetime | None) -> datetime | None:
+def utc(moment: datetime | None) -> datetime | None:
+    """A time given without its offset is UTC."""
     return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment

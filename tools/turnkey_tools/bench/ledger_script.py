@@ -157,6 +157,7 @@ class LedgerScript:
                 model_id=_MODEL_ID,
                 policy_digest=_POLICY,
                 candidates=int(lead),
+                probe_quality=self._random.randint(40, 90),
             )
         )
         if lead:
