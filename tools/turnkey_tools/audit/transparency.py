@@ -80,8 +80,8 @@ def page(audit: Audit, lines: list[Figure], title: str) -> str:
         f"<h1>{escape(audit.device_id)}, {when}</h1>"
         f'<p class="verdict {audit.verdict}">{escape(title)}</p>'
         f"<p>{escape(verdict)} All figures are counted from the device's ledger after it was verified. It "
-        "holds counts and codes, no names, no pictures. A lead is an investigative lead only, not an identification and not "
-        "probable cause.</p>"
+        "holds counts and codes, no names, no pictures. A lead is an investigative lead only, not an identification "
+        "and not probable cause.</p>"
         f"<h2>When recognition ran, and when it was stopped</h2>{key()}{svg(audit.intervals)}{tables}",
     )
 
