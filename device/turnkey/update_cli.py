@@ -21,11 +21,10 @@ from rich.progress import Progress
 
 from turnkey import __version__
 from turnkey.chosen import JsonOption, chosen_settings, fail
+from turnkey.following import FollowedAuthority, interlock_status, policy_apart
 from turnkey.interlock.authority import AuthorityError
-from turnkey.interlock.authority_folder import AuthorityFolder
 from turnkey.leads.policy import PolicyRefusal
 from turnkey.policy_file import PolicyFile
-from turnkey.recording import system_clocks
 from turnkey.settings import Settings
 from turnkey.update.client import Way
 from turnkey.update.fetching import STICK_URL, HttpFetcher, StickFetcher, tls_context
@@ -177,15 +176,18 @@ def policy_check(settings: Settings) -> PolicyCheck:
 
     folder = settings.update.folder
     candidate, memory = folder / "policy.candidate", folder / "policy.last"
+    socket = settings.interlock.socket.path
 
     def check(envelope: bytes) -> str | None:
-        now = system_clocks().utc_now()
+        status = interlock_status(socket)
+        if status is None:
+            return "the interlock does not say whose policies hold"
         try:
-            authority = AuthorityFolder(settings.authority.read_bytes(), settings.state / "authorities").current
+            following = FollowedAuthority(settings.authority.read_bytes(), folder / "authorities", socket)
             # The present one first: what it is remembered by is what an older one is told by.
-            PolicyFile(settings.policy, memory, settings.device_id).in_force(authority, now)
+            policy_apart(PolicyFile(settings.policy, memory, settings.device_id), following, status)
             write_whole(candidate, envelope)
-            offered = PolicyFile(candidate, memory, settings.device_id).in_force(authority, now)
+            offered = policy_apart(PolicyFile(candidate, memory, settings.device_id), following, status)
         except (AuthorityError, OSError) as error:
             return f"it cannot be checked: {error}"
         finally:

@@ -11,6 +11,7 @@ import pytest
 import typer
 
 from turnkey.cli import app
+from turnkey.interlock.daemon import UPDATE_RIGHTS
 from turnkey.settings import ConsoleSettings, SocketSettings, UpdateSettings
 
 UNITS = Path(__file__).parents[2] / "systemd"
@@ -185,7 +186,8 @@ def test_the_updater_asks_for_a_restart_and_may_not_cause_one():
 
 
 def test_the_updater_reaches_the_ledger_and_neither_latch_nor_keys():
-    assert has("update", "SupplementaryGroups", "turnkey-record")
+    assert has("update", "SupplementaryGroups", "turnkey-record turnkey-lease")
+    assert frozenset({"status", "authority"}) == UPDATE_RIGHTS, "no lease, no order"
     written = " ".join(values("update", "ReadWritePaths"))
     assert written.split() == ["-/var/lib/turnkey-policy", "-/var/lib/turnkey-models"]
     assert "-/var/lib/turnkey-interlock" in " ".join(values("update", "InaccessiblePaths"))

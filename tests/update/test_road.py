@@ -4,6 +4,7 @@ the interlock and the notary as the processes that they are.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import pwd
@@ -23,6 +24,7 @@ from typer.testing import CliRunner
 
 from turnkey.cli import app
 from turnkey.envelope import SigningKey, peek, sign
+from turnkey.interlock.authority import AUTHORITY_TYPE
 from turnkey.interlock.lease import DaemonError, ask
 from turnkey.interlock.status import InterlockStatus
 from turnkey.interlock.wire import Request
@@ -31,6 +33,7 @@ from turnkey.leads.records import PAYLOAD_TYPE_POLICY, canonical
 from turnkey.notary.journal import Journal
 from turnkey.update.installer import SIMULATED_MAGIC, SimulatedInstaller
 from turnkey.update.release import Terms
+from turnkey_tools.authority import sign_with, throwaway_authority
 from turnkey_tools.certificates import new_ca
 from turnkey_tools.pilot import Pilot
 from turnkey_tools.release import editing
@@ -216,6 +219,24 @@ def test_a_policy_arrives_where_bookings_read_it_and_only_signed_by_those_who_ma
     code, said = station.update("poll")
     assert (code, said["refused"]) == (1, "policy-refused"), "the policy before it, signed anew by IT, is not taken"
     assert pilot.policy_file.read_bytes() == good
+
+
+def test_a_policy_of_a_successor_authority_is_taken_once_the_interlock_follows_it(
+    station: Station, desk: UpdateDesk
+) -> None:
+    pilot = station.pilot
+    present = Policy.model_validate_json(peek(pilot.policy_file.read_bytes()).payload)
+    follower = canonical(present.model_copy(update={"version": present.version + 1}))
+    first, new = pilot.authority, throwaway_authority()
+    policy = new.sign(PAYLOAD_TYPE_POLICY, follower, "policy")
+    desk.offer(policy, kind="policy", version="2")
+    assert station.update("poll")[1]["refused"] == "policy-refused"
+    successor = new.authority.model_copy(update={"version": 2}).payload()
+    roots = (*first.bodies["root"].keys[:2], *new.bodies["root"].keys[:2])
+    document = base64.b64encode(sign_with(AUTHORITY_TYPE, successor, roots)).decode()
+    assert ask(station.sockets / "interlock", Request(ask="follow", document=document)).done
+    assert station.update("poll")[0] == 0
+    assert pilot.policy_file.read_bytes() == policy
 
 
 def test_a_stick_brings_the_same_update_past_the_same_checks(

@@ -38,6 +38,7 @@ BOOTH_RIGHTS = frozenset({"lease", "key", "status", "authority"})
 NOTARY_RIGHTS = frozenset({"lease", "status", "authority"})
 OPERATOR_RIGHTS = frozenset({"status", "request", "apply", "follow"})
 CONSOLE_RIGHTS = frozenset({"status", "authority"})
+UPDATE_RIGHTS = frozenset({"status", "authority"})
 
 
 def rights_of(settings: SocketSettings) -> Rights:
@@ -48,6 +49,7 @@ def rights_of(settings: SocketSettings) -> Rights:
             (settings.notary_user, NOTARY_RIGHTS),
             (settings.operator_user, OPERATOR_RIGHTS),
             (settings.console_user, CONSOLE_RIGHTS),
+            (settings.update_user, UPDATE_RIGHTS),
         )
     )
 
