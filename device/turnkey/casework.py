@@ -5,7 +5,8 @@
 Rules kept here, in the order in which they are enforced:
 1. A packet that is presented is on the ledger before it is opened, and what came of it is on the ledger after it.
 2. A packet is used up before its picture is looked at: whatever happens from there on, it is not worked on again.
-3. The picture is discarded once its template is computed. It was never on this device's disk.
+3. The picture is discarded once its template is computed, and its pixels overwritten. It was never on this device's
+   disk.
 4. The probe is enrolled in `cases`; where the policy says so, it is searched in `bookings`, once: a lead that names the
    case as its origin, or a search without one, or the search's refusal. All three are on the ledger.
 5. Whoever applies a packet is told what was enrolled or refused; a lead goes to the lead desk and nowhere else.
@@ -24,6 +25,7 @@ from typing import Literal
 from turnkey.attempt import Attempt, Attempts, Refusal, Refuse
 from turnkey.booth import Booth
 from turnkey.capture.camera import CameraError, Frame
+from turnkey.capture.overwriting import overwrite
 from turnkey.capture.picture import decode_picture
 from turnkey.database import StorageError
 from turnkey.gallery_steps import GallerySteps, Origin
@@ -160,11 +162,14 @@ class Casework:
                 pixels = decode_picture(picture, "the packet's picture")
         except CameraError as error:
             raise Refuse("capture", error.reason, str(error)) from error
-        outcome = self._analyzer.analyze(Frame(pixels, self._clocks.monotonic_ns(), "packet"), attempt.permit)
+        frame = Frame(pixels, self._clocks.monotonic_ns(), "packet")
+        try:
+            limits = attempt.policy.policy.quality_limits(self._analyzer.limits)
+            outcome = self._analyzer.analyze(frame, attempt.permit, limits)
+        finally:
+            overwrite((frame,))
         if not isinstance(outcome, Analysis):
             raise Refuse("vision", outcome.reason, outcome.message)
-        if outcome.quality.score < attempt.policy.policy.min_quality:
-            raise Refuse("vision", "quality-below-floor", "The picture is not good enough for the policy.")
         return outcome
 
 

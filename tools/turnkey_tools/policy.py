@@ -78,6 +78,9 @@ retro_search = true                          # whether its probe is searched amo
 proposer_role = "analyst"
 approver_role = "supervisor"
 
+# [quality]                                  # limits of single components, where the device's own are not to hold
+# max_yaw_degrees = 15
+
 # [template_packs]                           # leave it out, and no template goes to another Turnkey, or comes from one
 # proposer_role = "analyst"
 # approver_role = "supervisor"
