@@ -18,8 +18,9 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from turnkey.booth import CaseEnrolled, Recorded, Refusal
+from turnkey.booth import Recorded, Refusal
 from turnkey.capture.folder import FolderCamera
+from turnkey.casework import PacketApplied
 from turnkey.device import Device
 from turnkey.interlock.machine import State
 from turnkey.interlock.orders import OrderAccepted
@@ -27,6 +28,7 @@ from turnkey.interlock.switch import SimulatedSwitch
 from turnkey.leads.records import Captured, Enrolled, Lead, LeadSigned, LedgerEntry, Searched, SwitchChanged
 from turnkey_tools.audit.intervals import Verdict
 from turnkey_tools.broker import Broker
+from turnkey_tools.demo.packets import case_packet
 from turnkey_tools.demo.proof import Watcher, is_proven_stop, prove
 from turnkey_tools.leads import view
 from turnkey_tools.leads.cli import device_keys
@@ -44,6 +46,7 @@ BOOKINGS = (
     ("B-1004", "macron/macron-2025.jpg", "C-2026-0981"),
     ("B-1005", "sunak/sunak-2017.jpg", None),
 )
+LATE_CASE = ("C-2026-1204", "obama/obama-senate.jpg", "B-1001")
 DESK = "lead-desk"
 LEAD_TIMEOUT_S = 10.0
 STOP_AFTER_S = 1.2
@@ -83,7 +86,7 @@ class Demo:
                 device.start_uplink()
                 self._commission(device)
                 self._open_cases(device)
-                leads = self._book(device)
+                leads = self._book(device) + self._late_case(device)
                 self._receive(desk, leads)
             with Device(self._pilot.settings(), camera=self._queue(), switch=self._switch) as device:
                 device.start_uplink()
@@ -97,7 +100,7 @@ class Demo:
 
     def _lay_out_pictures(self) -> None:
         """Put the pictures into the camera's folder in the order in which the demo takes them."""
-        names = [picture for _, picture in CASES] + [picture for _, picture, _ in BOOKINGS]
+        names = [picture for _, picture, _ in BOOKINGS]
         for place, name in enumerate(names):
             source = self._faces / name
             shutil.copyfile(source, self._pilot.pictures / f"{place:02}-{source.name}")
@@ -149,11 +152,30 @@ class Demo:
         )
 
     def _open_cases(self, device: Device) -> None:
-        self._title("Two open cases are enrolled")
+        self._title("Two open cases come as case packets, each signed by an analyst and by a supervisor")
         for number, picture in CASES:
-            outcome = device.booth.enrol_case(number)
-            self._console.print(f"  {number}: {_said(outcome)}")
-            self._checks.see(f"{picture} is enrolled as {number}", isinstance(outcome, CaseEnrolled))
+            file = self._faces / picture
+            alone = device.casework.apply(case_packet(self._pilot, number, file, approved=False))
+            self._checks.see(f"{number}, signed by one: refused ({_code(alone)})", _code(alone) == "one-signer")
+            packet = case_packet(self._pilot, number, file)
+            outcome = device.casework.apply(packet)
+            self._checks.see(
+                f"{number}, signed by two: {picture} is enrolled, and searched once among the bookings",
+                isinstance(outcome, PacketApplied) and outcome.search == "done" and outcome.lead is None,
+            )
+            again = device.casework.apply(packet)
+            self._checks.see(f"{number} once more: refused ({_code(again)})", _code(again) == "packet-used-before")
+
+    def _late_case(self, device: Device) -> list[Lead]:
+        number, picture, booking = LATE_CASE
+        self._title("A case that is opened later is searched among the bookings, once")
+        outcome = device.casework.apply(case_packet(self._pilot, number, self._faces / picture))
+        lead = outcome.lead if isinstance(outcome, PacketApplied) else None
+        self._checks.see(
+            f"{number}: one lead, whose origin is the case, to booking {booking}",
+            lead is not None and lead.case_number == number and lead.candidates[0].reference == booking,
+        )
+        return [lead] if lead is not None else []
 
     def _book(self, device: Device) -> list[Lead]:
         self._title("Bookings: the officer sees 'recorded', and nothing else")
@@ -244,7 +266,7 @@ class Demo:
         self._checks.see(
             f"behind the stop the ledger holds no capture, search, enrolment or lead ({len(behind)} entries)", not work
         )
-        leads_before = signed - len([1 for case in BOOKINGS if case[2]])
+        leads_before = signed - len([1 for case in BOOKINGS if case[2]]) - 1  # the late case's
         self._checks.see(
             f"the desk has the {leads_before} leads signed before the stop, and none after",
             len(received) == leads_before == sum(len(outcome.leads) for outcome in before),
@@ -285,7 +307,5 @@ def _code(outcome: object) -> str:
     return str(getattr(outcome, "reason", "accepted"))
 
 
-def _said(outcome: Recorded | CaseEnrolled | Refusal) -> str:
-    if isinstance(outcome, Refusal):
-        return f"refused ({outcome.reason}): {outcome.message}"
-    return "enrolled" if isinstance(outcome, CaseEnrolled) else "recorded"
+def _said(outcome: Recorded | Refusal) -> str:
+    return f"refused ({outcome.reason}): {outcome.message}" if isinstance(outcome, Refusal) else "recorded"
