@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
+from turnkey.accepted_models import accepted_manifest
 from turnkey.booth import Booth
 from turnkey.capture.adapters import open_camera
 from turnkey.capture.camera import AbsentCamera, Camera, CameraError
@@ -46,7 +47,7 @@ from turnkey.settings import Settings
 from turnkey.uplink.mqtt import Uplink, UplinkSettings
 from turnkey.uplink.outbox import Outbox
 from turnkey.vision.analyzer import Analyzer
-from turnkey.vision.manifest import Calibration, EmbedderEntry, ModelError, read_manifest
+from turnkey.vision.manifest import Calibration, EmbedderEntry, ModelError
 
 BOOT_TIMEOUT_S = 5.0
 """How long `Device.settled` waits for the key's debounce (1 s) and the first look at the switch."""
@@ -122,11 +123,11 @@ class Device:
         settings = self.settings
         settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         parts.callback(os.close, hold(settings.state / "in-use"))
-        self.manifest = manifest = read_manifest(settings.models)
-        self.analyzer = Analyzer.load(settings.models, threads=settings.threads)
         successors = settings.state / "authorities"
         successors.mkdir(mode=0o700, exist_ok=True)
         self._authorities = AuthorityFolder(settings.authority.read_bytes(), successors)
+        self.manifest = manifest = accepted_manifest(settings.models, self._authorities.current)
+        self.analyzer = Analyzer.load(settings.models, threads=settings.threads)
         self.outbox = Outbox(settings.outbox_file)
         parts.callback(self.outbox.close)
         self.journal = Journal(settings.state / "ledger.db")

@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from turnkey.accepted_models import accepted_manifest
 from turnkey.device import Device, hold, model_id
 from turnkey.following import followed, policy_known
 from turnkey.gallery.gallery import Gallery
@@ -28,7 +29,7 @@ from turnkey.notary.client import NotaryClient
 from turnkey.notary.notary import Recorder
 from turnkey.settings import Settings
 from turnkey.vision.analyzer import Analyzer
-from turnkey.vision.manifest import Manifest, read_manifest
+from turnkey.vision.manifest import Manifest
 
 LOOK_S = 0.02
 """How often it is seen whether there is a permit, and whether the notary is there. A permit's death is not polled."""
@@ -130,9 +131,9 @@ def booth_room(settings: Settings) -> Iterator[GalleryRoom]:
     settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as parts:
         parts.callback(os.close, hold(settings.state / "in-use"))
-        manifest = read_manifest(settings.models)
-        model = model_id(manifest.embedder)
         following = followed(settings)
+        manifest = accepted_manifest(settings.models, following.current)
+        model = model_id(manifest.embedder)
         gallery = Gallery(settings.state / "gallery.db", model, **settings.gallery.model_dump())
         parts.callback(gallery.lock)
         silence_s = settings.interlock.lease_validity_ms / 1e3

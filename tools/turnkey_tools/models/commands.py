@@ -8,7 +8,10 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Build the model files from published weights, and verify them.")
+from turnkey_tools.models.accept_commands import accept
+
+app = typer.Typer(no_args_is_help=True, help="Build the model files from published weights, verify and accept them.")
+app.command()(accept)
 
 
 @app.command()
