@@ -151,7 +151,7 @@ def _gallery(report: EvaluationReport, requirements: Requirements) -> list[Check
     checks = []
     for table in report.calibration:
         points = tuple(OperatingPoint(row.threshold, row.fmr_upper95) for row in table.rows)
-        size = largest_supported(requirements.max_fpir, (Group(table.group, points),))
+        size = largest_supported(requirements.max_fpir, (Group(table.group, points, table.person_pairs),))
         found = f"{size} at an FPIR of {requirements.max_fpir:g}, {requirements.smallest_gallery} asked"
         checks.append(Check(f"gallery that {table.group} supports", size >= requirements.smallest_gallery, found))
     return checks
