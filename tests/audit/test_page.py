@@ -157,6 +157,14 @@ def test_in_time_is_in_time_at_both_ends() -> None:
         assert [one.verdict for one in timeline.close(None)] == [verdict]
 
 
+def test_entries_of_an_older_version_are_not_held_to_fields_that_it_did_not_have(tmp_path: Path) -> None:
+    older = World(tmp_path)
+    older.history()
+    older.lines[:] = [re.sub(rb',"probe_quality":\d+', b"", line) for line in older.lines]
+    assert any(b'"kind":"search"' in line for line in older.lines)
+    assert older.audited(with_witness=False).findings.counts == {"no-witness": 1}
+
+
 def test_no_time_at_all_is_unknown() -> None:
     assert worst([]) is Verdict.UNKNOWN
     assert window([], 0.0, 10.0) == [Interval(0.0, 10.0, "UNKNOWN", Verdict.UNKNOWN, ("not-exported",))]

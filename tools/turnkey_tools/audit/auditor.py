@@ -18,7 +18,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from turnkey.envelope import PublicKey
-from turnkey.leads.records import Boot, Heartbeat, LedgerEntry, SwitchChanged, canonical
+from turnkey.leads.records import Boot, Heartbeat, LedgerEntry, SwitchChanged
 from turnkey.notary.note import NoteError, Verifier, log_verifier, read_checkpoint
 from turnkey.notary.proofs import consistent
 from turnkey_tools.audit.export_file import ExportFile
@@ -185,7 +185,8 @@ class _Run:
 
     def _take(self, entry: LedgerEntry, line: bytes) -> None:
         at_s = self._last_at_s = entry.at.timestamp()
-        if canonical(entry) != line:
+        # What an older version did not write yet is not set, so that its entries stay what they were.
+        if entry.model_dump_json(exclude_unset=True).encode() != line:
             self._break(Finding("not-canonical", entry.index, entry.at.isoformat()))
         for finding in self._rules.take(entry, at_s):
             self._break(finding)
