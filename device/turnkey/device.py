@@ -267,6 +267,7 @@ def uplink_settings(settings: Settings) -> UplinkSettings:
         certificate_file=broker.certificate,
         key_file=broker.key,
         settle_s=broker.settle_s,
+        state=settings.attestation.publish,
     )
 
 

@@ -14,7 +14,7 @@ from uplink.conftest import DEVICE, Station, envelope, station
 
 from turnkey.leads.records import schemas
 from turnkey.uplink.mqtt import Uplink
-from turnkey.uplink.topics import Kind, Topic
+from turnkey.uplink.topics import Kind, Topic, state_topic
 from turnkey_tools.asyncapi import document
 
 __all__ = ["station"]
@@ -44,7 +44,9 @@ def test_every_reference_in_the_document_leads_somewhere() -> None:
 def test_channels_and_operations_are_the_devices_topics_and_nothing_else() -> None:
     api = document()
     addresses = {channel["address"].replace("{device}", DEVICE) for channel in api["channels"].values()}
-    assert addresses == {str(Topic(DEVICE, kind)) for kind in Kind}
+    assert addresses == {*(str(Topic(DEVICE, kind)) for kind in Kind), state_topic(DEVICE)}
+    retained = {name for name, one in api["operations"].items() if one["bindings"]["mqtt"]["retain"]}
+    assert retained == {"publish-state"}
     assert {operation["action"] for operation in api["operations"].values()} == {"send"}
     assert json.loads(json.dumps(api)) == api
 

@@ -77,9 +77,11 @@ def test_signing_key_and_connection_key_differ_and_every_desk_believes_the_devic
 def test_access_list_lets_devices_write_their_own_topics_and_desks_read(site: Site) -> None:
     blocks = site.acl.read_text().split("\n\n")[1:]
     assert sorted(block.strip() for block in blocks) == [
-        "user booking-1\ntopic write turnkey/v1/booking-1/lead\ntopic write turnkey/v1/booking-1/attestation",
-        "user booking-2\ntopic write turnkey/v1/booking-2/lead\ntopic write turnkey/v1/booking-2/attestation",
-        "user fleet\ntopic read turnkey/v1/+/attestation",
+        "user booking-1\ntopic write turnkey/v1/booking-1/lead\ntopic write turnkey/v1/booking-1/attestation\n"
+        "topic write turnkey/v1/booking-1/attestation/state",
+        "user booking-2\ntopic write turnkey/v1/booking-2/lead\ntopic write turnkey/v1/booking-2/attestation\n"
+        "topic write turnkey/v1/booking-2/attestation/state",
+        "user fleet\ntopic read turnkey/v1/+/attestation\ntopic read turnkey/v1/+/attestation/state",
         "user lead-desk\ntopic read turnkey/v1/+/lead",
     ]
 

@@ -25,13 +25,16 @@ CONNECT, PUBLISH, PINGREQ, DISCONNECT = 1, 3, 12, 14
 LEAD_FIELDS = {
     "lead_id", "device_id", "sequence", "attempt_id", "issued_at", "booking_number", "partition", "gallery_size",
     "threshold", "max_fpir", "search", "search_recall", "model_id", "policy_digest", "probe_quality", "candidates",
-    "notice",
+    "notice", "case_number",
 }  # fmt: skip
 CANDIDATE_FIELDS = {"rank", "reference", "score", "enrolled_at"}
-ATTESTATION_FIELDS = {"device_id", "index", "boot_id", "at", "monotonic_ns", "event", "ledger_root"}
+ATTESTATION_FIELDS = {
+    "device_id", "index", "boot_id", "at", "monotonic_ns", "event", "ledger_root", "checkpoint", "previous_size",
+    "consistency",
+}  # fmt: skip
 EVENT_FIELDS = {
     "kind", "software", "models", "previous", "state", "reason", "epoch", "channel_a", "channel_b", "relay_closed",
-    "policy", "leads_waiting", "uptime_s",
+    "policy", "leads_waiting", "uptime_s", "order_id", "sequence", "captures", "searches", "leads",
 }  # fmt: skip
 PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"WEBP", b"JFIF", b"Exif")
 
@@ -91,21 +94,24 @@ def _publications(stream: bytes) -> Iterator[tuple[str, bytes]]:
             return  # the connection broke in the middle of it
         assert head >> 4 in {CONNECT, PUBLISH, PINGREQ, DISCONNECT}, f"a device sent packet type {head >> 4}"
         if head >> 4 == PUBLISH:
-            assert head & 0b0111 == 0b0010, "QoS 1, not retained"
-            yield _publication(body)
+            topic, payload = _publication(body)
+            retained = topic.endswith("/attestation/state")
+            assert head & 0b0111 == 0b0010 | retained, "QoS 1, and nothing retained but the state"
+            yield topic, payload
 
 
 def _publication(body: bytes) -> tuple[str, bytes]:
     size = int(struct.unpack_from("!H", body)[0])
     topic = body[2 : 2 + size].decode()
-    place = parse(topic)
+    kept = topic.endswith("/attestation/state")
+    place = parse(topic.removesuffix("/state"))
     assert place is not None, f"a device published to {topic}"
     properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
     _, used = properties.unpack(body[4 + size :])
     known = dict(properties.json())
     allowed = {"PayloadFormatIndicator", "ContentType", "UserProperty"}
     assert set(known) <= allowed | ({"MessageExpiryInterval"} if place.kind is Kind.ATTESTATION else set())
-    assert set(dict(known["UserProperty"])) == {"specversion", "id", "source", "type"}
+    assert kept or set(dict(known["UserProperty"])) == {"specversion", "id", "source", "type"}
     return topic, body[4 + size + used :]
 
 

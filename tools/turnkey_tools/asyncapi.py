@@ -22,15 +22,16 @@ _SUMMARIES: Final = {
 
 
 def document() -> dict[str, Any]:
-    """The document. Channels are the device's two topics; the only operations are its two publications."""
+    """The document. Channels are the device's topics; the only operations are its publications."""
     return {
         "asyncapi": "3.0.0",
         "id": "urn:turnkey:uplink:v1",
         "info": {
             "title": "Turnkey uplink",
             "version": "1.0.0",
-            "description": "All that a Turnkey device publishes. It subscribes to nothing, retains nothing. Delivery "
-            "is at least once and in order per device; verify the envelope's signature before reading its payload.",
+            "description": "All that a Turnkey device publishes. It subscribes to nothing and retains its state alone. "
+            "Delivery is at least once and in order per device; verify the envelope's signature before reading its "
+            "payload.",
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": CONTENT_TYPE,
@@ -45,7 +46,7 @@ def document() -> dict[str, Any]:
                 "bindings": {"mqtt": {"cleanSession": True, "keepAlive": 30, "bindingVersion": "0.2.0"}},
             }
         },
-        "channels": {kind.value: _channel(kind) for kind in Kind},
+        "channels": {kind.value: _channel(kind) for kind in Kind} | {"state": _state_channel()},
         "operations": {
             f"publish-{kind.value}": {
                 "action": "send",
@@ -54,10 +55,18 @@ def document() -> dict[str, Any]:
                 "bindings": {"mqtt": {"qos": 1, "retain": False, "bindingVersion": "0.2.0"}},
             }
             for kind in Kind
+        }
+        | {
+            "publish-state": {
+                "action": "send",
+                "channel": {"$ref": "#/channels/state"},
+                "messages": [{"$ref": f"#/channels/state/messages/{name}"} for name in ("attestation", "unknown")],
+                "bindings": {"mqtt": {"qos": 1, "retain": True, "bindingVersion": "0.2.0"}},
+            }
         },
         "components": {
             "securitySchemes": {"certificate": {"type": "X509"}},
-            "messages": {kind.value: _message(kind) for kind in Kind},
+            "messages": {kind.value: _message(kind) for kind in Kind} | {"unknown": _unknown()},
             "schemas": {f"{kind.value}-envelope": _envelope(kind) for kind in Kind},
         },
     }
@@ -69,6 +78,30 @@ def _channel(kind: Kind) -> dict[str, Any]:
         "messages": {kind.value: {"$ref": f"#/components/messages/{kind.value}"}},
         "parameters": {
             "device": {"description": f"The device's id, {_DEVICE_ID}; the key that signs is that device's."}
+        },
+    }
+
+
+def _state_channel() -> dict[str, Any]:
+    return {
+        "address": f"{ROOT}/{{device}}/attestation/state",
+        "description": "Retained: the last attestation that tells the state. The device's will replaces it by "
+        "`unknown` when its connection ends.",
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in ("attestation", "unknown")},
+        "parameters": _channel(Kind.ATTESTATION)["parameters"],
+    }
+
+
+def _unknown() -> dict[str, Any]:
+    return {
+        "name": "unknown",
+        "summary": "The device is not connected; its state is not known. Unsigned: it claims nothing.",
+        "contentType": "application/json",
+        "payload": {
+            "type": "object",
+            "properties": {"device_id": {"type": "string", "pattern": _DEVICE_ID}, "state": {"const": "UNKNOWN"}},
+            "required": ["device_id", "state"],
+            "additionalProperties": False,
         },
     }
 

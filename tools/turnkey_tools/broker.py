@@ -4,7 +4,7 @@
 |---|---|---|
 | MQTT 5, TLS 1.3 to the broker | yes | yes |
 | asks devices and desks for a certificate | yes | no: the wheel is built without it |
-| access list, no retained messages | yes | no |
+| access list | yes | no |
 | keeps messages and sessions over a restart | yes | no |
 | tells a publisher that nobody is subscribed | yes | no: it says success and drops the message |
 

@@ -59,8 +59,10 @@ use_username_as_clientid true
 allow_anonymous false
 acl_file {folder}/acl
 
-# No retained leads; no packet larger than an envelope can be.
-retain_available false
+# Retained: the state of each device, under attestation/state, and its will that says UNKNOWN. mosquitto cannot permit
+# that for one topic alone; a device retains nothing else, and a desk takes nothing that was retained.
+retain_available true
+# No packet larger than an envelope can be.
 max_packet_size {MAX_PACKET_BYTES}
 max_topic_alias 0
 max_keepalive 120

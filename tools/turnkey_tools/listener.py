@@ -24,6 +24,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from turnkey.uplink.connection import certificate_refusal, is_certificate_refusal, named, tls_context
 from turnkey.uplink.delivery import Backoff, reason
@@ -35,6 +36,8 @@ _KEEPALIVE_S: Final = 30
 _CONNECT_TIMEOUT_S: Final = 5.0
 _POLL_S: Final = 0.1
 _BATCH: Final = 100
+_SEND: Final = SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE
+_DO_NOT_SEND: Final = SubscribeOptions.RETAIN_DO_NOT_SEND
 
 Verdict = TypeVar("Verdict")
 
@@ -61,11 +64,13 @@ class Listener(ABC, Generic[Verdict]):
     Args:
         identity: the listener's certificate; its name is the MQTT client id.
         host, port: the broker.
-        topics: the MQTT topic filter.
+        topics: the MQTT topic filters.
+        retained: whether what the broker kept is taken as well; else the broker is told to send none of it.
     """
 
-    def __init__(self, identity: Identity, host: str, port: int, topics: str) -> None:
-        self._topics = topics
+    def __init__(self, identity: Identity, host: str, port: int, *topics: str, retained: bool = False) -> None:
+        options = SubscribeOptions(qos=1, retainHandling=_SEND if retained else _DO_NOT_SEND)
+        self._filters = [(topic, options) for topic in topics]
         self._identity = identity
         self._host = host
         self._port = port
@@ -194,7 +199,7 @@ class Listener(ABC, Generic[Verdict]):
         if code.value >= 0x80:
             self._refusal = Trouble(reason(code.value), f"the broker refused the connection: {code}")
             return
-        client.subscribe(self._topics, qos=1)
+        client.subscribe(self._filters)
 
     def _on_subscribe(
         self, _client: paho.Client, _data: Any, _mid: int, codes: list[ReasonCode], _properties: Properties | None

@@ -3,7 +3,7 @@ only listen.
 
     SITE/ca.pem, ca.key                     the site's CA (keep ca.key off the broker)
     SITE/broker/broker.pem, broker.key      the broker's certificate: 127.0.0.1, localhost and the names given
-    SITE/broker/mosquitto.conf, acl         TLS 1.3 only, certificates required, no retained messages
+    SITE/broker/mosquitto.conf, acl         TLS 1.3 only, certificates required
     SITE/devices/ID/mqtt.pem, mqtt.key      a device's connection; common name = device id
     SITE/devices/ID/signing.key, signing.pub   the notary's key pair, Ed25519: what makes a lead a lead
     SITE/devices/ID/encryption.key, encryption.pub   X25519: what case packets for the device are sealed to
@@ -31,7 +31,7 @@ import typer
 
 from turnkey.envelope import SigningKey
 from turnkey.sealed import OpeningKey
-from turnkey.uplink.topics import ROOT, Kind, Topic, is_device_id
+from turnkey.uplink.topics import ROOT, Kind, Topic, is_device_id, state_topic
 from turnkey_tools.broker_config import Access, mosquitto_acl, mosquitto_conf
 from turnkey_tools.certificates import Pair, Use, issue, new_ca
 
@@ -233,13 +233,14 @@ def enlist_witness(site: Site) -> Identity:
 def access(site: Site) -> list[Access]:
     """Who may do what, as the broker's access list says it."""
     devices = site.devices()
-    topics = {device: tuple(str(Topic(device, kind)) for kind in Kind) for device in devices}
+    topics = {device: (*(str(Topic(device, kind)) for kind in Kind), state_topic(device)) for device in devices}
     publishers = [Access(device, write=topics[device], read=()) for device in devices]
     listeners = [Access(desk, write=(), read=("turnkey/v1/+/lead",)) for desk in site.desks()]
     every = tuple(f"{ROOT}/+/{kind}" for kind in Kind)
     bridges = [Access(name, write=every, read=()) for name in site.bridges()]
     watching = [FLEET, *([WITNESS] if site.witness.certificate.exists() else [])]
-    watchers = [Access(name, write=(), read=("turnkey/v1/+/attestation",)) for name in watching]
+    watched = ("turnkey/v1/+/attestation", "turnkey/v1/+/attestation/state")
+    watchers = [Access(name, write=(), read=watched) for name in watching]
     return [*publishers, *bridges, *listeners, *watchers]
 
 

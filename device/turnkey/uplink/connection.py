@@ -2,7 +2,8 @@
 
 Rules kept here:
 1. TLS 1.3 or nothing; the broker's certificate comes from the one pinned CA and names the host; ours is shown.
-2. Clean Start, no session at the broker, no subscription, no retained message, QoS 1.
+2. Clean Start, no session at the broker, no subscription, QoS 1. Nothing is retained but the state: the last signed
+   attestation of it while there is a connection, and after that, by the will, that it is UNKNOWN.
 3. What ends a connection is named (`Status`), as precisely as the broker and TLS let us know.
 """
 
@@ -23,9 +24,10 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from turnkey.uplink.delivery import Backoff, State, Status, Window, reason
 from turnkey.uplink.outbox import Message
-from turnkey.uplink.topics import ROOT, Kind
+from turnkey.uplink.topics import ROOT, Kind, state_topic, unknown_state
 
 CONTENT_TYPE: Final = "application/vnd.dsse+json"
+_WITH_WILL: Final = ReasonCode(PacketTypes.DISCONNECT, "Disconnect with will message")
 _ALERT_S: Final = 1.0
 
 
@@ -44,6 +46,7 @@ class UplinkSettings:
         settle_s: unbroken seconds between PUBACK and removal; above the broker's `autosave_interval`.
         poll_s: how often an idle uplink looks for new rows.
         attestation_expiry_s: after this the broker may drop an undelivered attestation; leads never expire.
+        state: keep the state at the broker, with a will that says UNKNOWN.
     """
 
     host: str
@@ -59,6 +62,7 @@ class UplinkSettings:
     settle_s: float = 15.0
     poll_s: float = 0.05
     attestation_expiry_s: int = 24 * 3600
+    state: bool = False
     backoff: Backoff = field(default_factory=Backoff)
 
 
@@ -70,6 +74,7 @@ class Connection:
         self._now_s = now_s
         self._deadline_s = now_s() + settings.connect_timeout_s
         self._last_log = ""
+        self.keeps_state = settings.state
         self.accepted = False
         self.failure: Status | None = None
         self.packet_limit = 256 * 1024 * 1024
@@ -85,6 +90,8 @@ class Connection:
         client.on_publish = self._on_publish
         client.on_log = self._on_log
         self._client = client
+        if settings.state:
+            client.will_set(state_topic(settings.device_id), unknown_state(settings.device_id), qos=1, retain=True)
         properties = _properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = 0
         # Our own limit for what a broker may send: PUBACKs and a DISCONNECT, never a message.
@@ -112,11 +119,19 @@ class Connection:
         info = self._client.publish(message.topic, message.payload, qos=1, retain=False, properties=properties)
         self.window.sent(info.mid, message.sequence, kind, self._now_s())
 
+    def show_state(self, envelope: bytes) -> None:
+        """Have the broker keep an attestation of the state. Nothing waits for its PUBACK: the next one says it anew."""
+        properties = _properties(PacketTypes.PUBLISH)
+        properties.ContentType = CONTENT_TYPE
+        properties.PayloadFormatIndicator = 1
+        topic = state_topic(self._settings.device_id)
+        self._client.publish(topic, envelope, qos=1, retain=True, properties=properties)
+
     def close(self) -> None:
-        """Say DISCONNECT where that is still possible and close the socket."""
+        """Say DISCONNECT where that is still possible and close the socket. The state at the broker is UNKNOWN then."""
         self._client.on_disconnect = None
         if self._client.is_connected():
-            self._client.disconnect()
+            self._client.disconnect(_WITH_WILL if self._settings.state else None)
             self._client.loop(0.0)
         open_socket = self._client.socket()
         if open_socket is not None:

@@ -8,12 +8,14 @@ Rules kept here:
    (4.1, 3.2.2.1.1) lets only a client that still has its packet ids resume one, and after a power cut only the outbox
    is left. QoS 1 publications need nothing at the broker; rows that were on the way are simply published again.
 2. paho's own queue lives in memory only, so it never holds more than the window of rows that are still on disk.
-3. Nothing but this device's two topics is published to.
+3. Nothing but this device's topics is published to. The state is shown at the broker once nothing older is on its way;
+   a broker that keeps nothing (0x9A) gets leads all the same, and no state.
 4. Every failure has a name in `Uplink.status`; only an accepted CONNECT with a moving queue counts as connected.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import sqlite3
 import threading
@@ -23,8 +25,9 @@ from dataclasses import replace
 from typing import Final
 
 from turnkey.database import StorageError
+from turnkey.envelope import EnvelopeError, peek
 from turnkey.uplink.connection import Connection, UplinkSettings, named
-from turnkey.uplink.delivery import Held, State, Status, Window
+from turnkey.uplink.delivery import Held, State, Status, Window, reason
 from turnkey.uplink.outbox import Message, Outbox
 from turnkey.uplink.topics import Kind, Topic
 
@@ -33,6 +36,7 @@ __all__ = ["Uplink", "UplinkSettings"]
 _PACKET_OVERHEAD_BYTES: Final = 1024  # topic and properties of our own publications are far below this
 _LAST_ACKS_S: Final = 1.0  # how long a stop waits for PUBACKs that are on their way
 _RECORD_ROWS: Final = 1000  # a commit costs an fsync however many rows it marks,
+_KEEPS_NOTHING: Final = reason(0x9A)
 _RECORD_S: Final = 0.25  # and a PUBACK that is written down this late costs, at worst, a duplicate
 
 
@@ -57,6 +61,8 @@ class Uplink:
         self._topics = {str(Topic(settings.device_id, kind)): kind for kind in Kind}
         self._failures = 0
         self._delivered = 0
+        self._state: bytes | None = None
+        self._stays = False
         self._status = Status()
 
     @property
@@ -66,11 +72,13 @@ class Uplink:
 
     def run(self, stop: threading.Event) -> None:
         """Publish until `stop` is set. Never raises for anything the network, the broker or the disk does."""
+        self._stays = True
         self._work(stop.is_set)
 
     def flush(self, timeout_s: float) -> bool:
         """Publish what waits now, for at most `timeout_s`. True where nothing waits any more."""
         deadline_s = self._now_s() + timeout_s
+        self._stays = False
         self._work(lambda: self._now_s() >= deadline_s or not self._outbox.head(1))
         return not self._outbox.head(1)
 
@@ -100,13 +108,18 @@ class Uplink:
             self._show(Status(State.OFFLINE, "connecting", "the broker has not answered yet"))
         try:
             self._outbox.restore()
-            connection = Connection(self._settings, self._now_s)
+            # Who only calls by does not say how the device stands, nor leaves word that it is gone.
+            keeps = self._settings.state and self._stays
+            connection = Connection(replace(self._settings, state=keeps), self._now_s)
         except (StorageError, sqlite3.Error) as error:
             return Status(State.OFFLINE, "outbox", str(error))
         except (OSError, ValueError) as error:
             return named(error)
         try:
-            return self._drain(connection, over)
+            failure = self._drain(connection, over)
+            if failure is not None and failure.reason == _KEEPS_NOTHING:
+                self._settings = replace(self._settings, state=False)
+            return failure
         except (StorageError, sqlite3.Error) as error:
             return Status(State.OFFLINE, "outbox", str(error))
         finally:
@@ -120,6 +133,7 @@ class Uplink:
             if over():
                 return None
         window, since_s, ending_s = connection.window, self._now_s(), None
+        shown: bytes | None = None
         disk = _Disk(self._outbox, self._settings.settle_s)
         while connection.failure is None:
             self._delivered += disk.take(window, self._now_s())
@@ -137,6 +151,9 @@ class Uplink:
                     return None
             else:
                 self._send(connection, window)
+                if connection.keeps_state and self._state is not shown and not window.in_flight:
+                    shown = self._state
+                    connection.show_state(shown or b"")
             connection.turn(self._settings.poll_s)
         self._delivered += disk.take(window, self._now_s())
         disk.write(self._now_s())
@@ -158,7 +175,10 @@ class Uplink:
             if refusal is not None:
                 window.hold(message.sequence, refusal)
                 return
-            connection.publish(message, self._topics[message.topic])
+            kind = self._topics[message.topic]
+            connection.publish(message, kind)
+            if kind is Kind.ATTESTATION and tells_state(message.payload):
+                self._state = message.payload
 
     def _refusal(self, message: Message, packet_limit: int) -> str | None:
         """Why a row must not go to the socket at all."""
@@ -167,6 +187,15 @@ class Uplink:
         if len(message.payload) + _PACKET_OVERHEAD_BYTES > packet_limit:
             return "packet-too-large"
         return None
+
+
+def tells_state(envelope: bytes) -> bool:
+    """Whether an attestation tells the state: a change of it, or a heartbeat. Its readers check its signature."""
+    try:
+        record = json.loads(peek(envelope).payload)
+        return record["event"]["kind"] in ("switch", "heartbeat")
+    except (EnvelopeError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _held(held: Held) -> Status:

@@ -1,4 +1,5 @@
-"""The topics a device publishes to, and nothing else: `turnkey/v1/<device>/lead` and `turnkey/v1/<device>/attestation`.
+"""What a device publishes to, and nothing else: `turnkey/v1/<device>/lead`, `turnkey/v1/<device>/attestation`, and
+beside the latter `.../attestation/state`, the one topic whose last message the broker keeps.
 
 A device id (`leads.records.DeviceId`) is one topic level, one certificate common name and one file name, so what would
 be a wildcard or a separator in any of them is refused here.
@@ -38,6 +39,16 @@ class Topic:
 
     def __str__(self) -> str:
         return f"{ROOT}/{self.device_id}/{self.kind}"
+
+
+def state_topic(device_id: str) -> str:
+    """Where the last attestation of the device's state is retained, or that it is UNKNOWN (`unknown_state`)."""
+    return f"{Topic(device_id, Kind.ATTESTATION)}/state"
+
+
+def unknown_state(device_id: str) -> bytes:
+    """What the broker puts there by itself once the connection is lost: the will. Unsigned, since it claims nothing."""
+    return b'{"device_id":"%s","state":"UNKNOWN"}' % device_id.encode()
 
 
 def is_device_id(value: str) -> bool:

@@ -74,6 +74,7 @@ def survey(store: Store, device_ids: Iterable[str], now: datetime, limits: Limit
             store.refusals(device_id),
             now,
             limits,
+            store.is_lost(device_id),
         )
         for device_id in sorted(device_ids)
     ]

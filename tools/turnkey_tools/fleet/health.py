@@ -3,7 +3,8 @@
 The levels and exit codes are those of the monitoring plugins (Nagios and its successors): OK 0, WARNING 1, CRITICAL 2,
 UNKNOWN 3. The rules, in the order in which the first that holds decides:
 1. Something signed by the device contradicts itself (a fork): CRITICAL.
-2. Never heard, or silent for longer than `stale_s`: UNKNOWN. Silence is never taken for "stopped".
+2. Never heard, silent for longer than `stale_s`, or its connection lost by the broker's word: UNKNOWN. Silence is never
+   taken for "stopped".
 3. FAULT, or channels that disagree: CRITICAL.
 4. Messages under its topic that it did not sign, a policy that is not in force, a backlog: WARNING.
 5. Else OK. A moratorium is OK: it is what somebody decided.
@@ -86,6 +87,7 @@ def health(
     refusals: Mapping[str, int],
     now: datetime,
     limits: Limits,
+    lost: bool = False,
 ) -> Health:
     """How a device stands.
 
@@ -94,13 +96,14 @@ def health(
         standing: its newest that tells the state: change of state or heartbeat.
         beat: its newest heartbeat.
         refusals: messages under its topic that were refused, by reason.
+        lost: the broker says that its connection ended, and nothing came since.
     """
     state = standing.event if standing is not None and isinstance(standing.event, SwitchChanged | Heartbeat) else None
     pulse = beat.event if beat is not None and isinstance(beat.event, Heartbeat) else None
     software = newest.event.software if newest is not None and isinstance(newest.event, Boot) else None
     age_s = (now - newest.at).total_seconds() if newest is not None else None
-    level, why = _judged(state, pulse, age_s, refusals, limits)
-    silent = age_s is None or age_s > limits.stale_s
+    level, why = _judged(state, pulse, age_s, refusals, limits, lost)
+    silent = lost or age_s is None or age_s > limits.stale_s
     return Health(
         device_id=device_id,
         level=level,
@@ -127,11 +130,14 @@ def _judged(
     age_s: float | None,
     refusals: Mapping[str, int],
     limits: Limits,
+    lost: bool,
 ) -> tuple[Level, str]:
     if refusals.get(Reason.FORK):
         return Level.CRITICAL, "it signed two histories: take it out of service and keep it as it is"
     if age_s is None or state is None:
         return Level.UNKNOWN, "never heard"
+    if lost:
+        return Level.UNKNOWN, "the broker has lost its connection"
     if age_s > limits.stale_s:
         return Level.UNKNOWN, f"silent for {age_s:.0f} s"
     if state.state == "FAULT":

@@ -3,7 +3,9 @@
 No I/O. The rules, in the order in which they are enforced:
 1. The topic is a device's attestation topic, and the device's public key is known.
 2. It is an envelope of an attestation, signed by the key of the device that the topic names; the record says the same.
-3. One place on a device's ledger has one entry and one root for ever. The same again is a duplicate; another one is a
+3. The broker keeps the last of them under `state`, or, once the device's connection is lost, that its state is UNKNOWN:
+   that nobody signs, and it is believed, since it claims nothing.
+4. One place on a device's ledger has one entry and one root for ever. The same again is a duplicate; another one is a
    **fork**: the device (or who holds its key) keeps two histories.
 """
 
@@ -13,13 +15,15 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from pydantic import ValidationError
 
 from turnkey.envelope import EnvelopeError, PublicKey, verify
 from turnkey.leads.records import PAYLOAD_TYPE_ATTESTATION, Attestation
-from turnkey.uplink.topics import Kind, parse
+from turnkey.uplink.topics import Kind, parse, unknown_state
+
+_STATE: Final = "/state"
 
 
 class Reason(StrEnum):
@@ -59,7 +63,14 @@ class Refused:
     device_id: str
 
 
-Verdict = Believed | Refused
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The broker says that the device's connection ended: from now on its state is not known."""
+
+    device_id: str
+
+
+Verdict = Believed | Refused | Lost
 
 
 class Memory(Protocol):
@@ -71,13 +82,16 @@ class Memory(Protocol):
 
 def judge(topic: str, payload: bytes, keys: Mapping[str, PublicKey], memory: Memory) -> Verdict:
     """Decide on one message; raises for nothing that came over the wire."""
-    place = parse(topic)
+    kept = topic.endswith(_STATE)
+    place = parse(topic.removesuffix(_STATE))
     if place is None or place.kind is not Kind.ATTESTATION:
         return Refused(Reason.FOREIGN_TOPIC, "not an attestation topic", "")
     device_id = place.device_id
     key = keys.get(device_id)
     if key is None:
         return Refused(Reason.UNKNOWN_DEVICE, "no public key for this device", device_id)
+    if kept and payload == unknown_state(device_id):
+        return Lost(device_id)
     try:
         verified = verify(payload, PAYLOAD_TYPE_ATTESTATION, [key])
         attestation = Attestation.model_validate_json(verified.payload)

@@ -17,13 +17,14 @@ from typing import Final
 from turnkey.database import Database, Format
 from turnkey.envelope import peek
 from turnkey.leads.records import Attestation
-from turnkey_tools.fleet.judge import Believed, Reason, Refused, Verdict
+from turnkey_tools.fleet.judge import Believed, Lost, Reason, Refused, Verdict
 
 KEPT: Final = 100_000
+_LOST: Final = "CREATE TABLE lost (device_id TEXT PRIMARY KEY, place INTEGER NOT NULL) STRICT;\n"
 _FORMAT: Final = Format(
     name="fleet view",
     application_id=0x544B464C,  # "TKFL"
-    version=1,
+    version=2,
     schema="""
 CREATE TABLE attestation (
     device_id TEXT NOT NULL,
@@ -39,7 +40,9 @@ CREATE TABLE refusal (
     device_id TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL, last_at TEXT NOT NULL,
     PRIMARY KEY (device_id, reason)
 ) STRICT;
-""",
+"""
+    + _LOST,
+    upgrades=(_LOST,),
 )
 
 
@@ -71,6 +74,13 @@ class Store:
     def write(self, verdict: Verdict) -> None:
         """Write a verdict down, inside `transaction`."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        if isinstance(verdict, Lost):
+            self._db.execute(
+                "INSERT OR REPLACE INTO lost SELECT ?, coalesce(max(place), -1) FROM attestation WHERE device_id = ?",
+                verdict.device_id,
+                verdict.device_id,
+            )
+            return
         if isinstance(verdict, Refused):
             if verdict.reason is not Reason.DUPLICATE:
                 self._db.execute(
@@ -112,6 +122,14 @@ class Store:
             *kinds,
         )
         return Attestation.model_validate_json(peek(rows[0][0]).payload) if rows else None
+
+    def is_lost(self, device_id: str) -> bool:
+        """Whether the broker said that the device's connection ended, and no newer attestation has come since."""
+        query = (
+            "SELECT 1 FROM lost WHERE device_id = ?"
+            " AND place >= (SELECT coalesce(max(place), -1) FROM attestation WHERE device_id = ?)"
+        )
+        return bool(self._db.rows(query, device_id, device_id))
 
     def refusals(self, device_id: str) -> dict[str, int]:
         """How many messages under this device's topic were refused, by reason."""

@@ -12,13 +12,14 @@ from turnkey_tools.listener import Arrived, Listener
 from turnkey_tools.provision import Identity
 
 ATTESTATION_TOPICS: Final = "turnkey/v1/+/attestation"
+STATE_TOPICS: Final = f"{ATTESTATION_TOPICS}/state"
 
 
 class Subscription(Listener[Verdict]):
     """See `Listener`. `keys`: public key per device id."""
 
     def __init__(self, identity: Identity, host: str, port: int, keys: Mapping[str, PublicKey], store: Store) -> None:
-        super().__init__(identity, host, port, ATTESTATION_TOPICS)
+        super().__init__(identity, host, port, ATTESTATION_TOPICS, STATE_TOPICS, retained=True)
         self._keys = keys
         self._store = store
 
