@@ -137,18 +137,19 @@ class Desktop:
         """How long after `stop` began the preview was black, as this machine's one clock has it."""
         self.page.evaluate(
             """() => {
-                window.darkAt = null;
                 const stage = document.querySelector("[data-stage]");
-                const seen = () => { if (stage.dataset.state === "dark") { window.name = String(Date.now()); } };
-                new MutationObserver(seen).observe(stage, { attributes: true });
+                const note = () => { sessionStorage.dark ??= String(performance.timeOrigin + performance.now()); };
+                new MutationObserver(() => { if (stage.dataset.state === "dark") { note(); } })
+                    .observe(stage, { attributes: true });
+                addEventListener("pagehide", note);
+                delete sessionStorage.dark;
             }"""
         )
         began_ms = time.time() * 1e3
         stop()
-        wait_for(lambda: self._ask("/^[0-9]+$/.test(window.name)"))
-        dark_ms = float(self.page.evaluate("window.name"))
-        self.page.evaluate("() => { window.name = ''; }")
-        return dark_ms - began_ms
+        dark_ms: list[str] = []
+        wait_for(lambda: dark_ms.append(noted) if (noted := self._ask("sessionStorage.dark")) else None or dark_ms)
+        return float(dark_ms[0]) - began_ms
 
 
 def _is_ours(said: str) -> bool:
