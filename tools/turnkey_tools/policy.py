@@ -229,7 +229,7 @@ def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _text(value: Any) -> str:
     match value:
         case None:
-            return "not permitted"
+            return "not stated"
         case bool():
             return "yes" if value else "no"
         case list():

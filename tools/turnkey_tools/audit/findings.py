@@ -57,6 +57,9 @@ CATALOGUE: Final[dict[str, tuple[Severity, str]]] = {
     "relay-closed-while-key-open": (_W, "the camera's relay is closed although both channels of the key are open"),
     # who follows from what
     "search-without-capture": (_V, "a search without a capture or case packet in the same run"),
+    "packet-used-twice": (_V, "a case packet was accepted a second time"),
+    "packet-searched-twice": (_V, "the probe of a case packet was searched more than once"),
+    "policy-went-back": (_V, "a policy came into force that is no newer than one before it"),
     "lead-without-search": (_V, "a lead without a search that found a candidate"),
     "lead-missing": (_V, "the numbers of the leads have a gap: a lead is not on the ledger"),
     "heartbeat-missing": (_V, "the numbers of the heartbeats have a gap: a heartbeat was taken out"),

@@ -9,6 +9,7 @@ In the order in which an entry is held to them:
 5. A capture, search, enrolment or lead lies where recognition runs; a search follows its capture (or case packet), a
    lead its search, in the same run. Leads are numbered without a gap.
 6. A heartbeat says the state that holds, its number follows, and it counts what the ledger holds since the boot.
+7. Policies only grow, and a case packet is used once and searched once (`policy_rules`).
 
 Where an export begins in the middle, what came before is unknown, and nothing is held against an entry for it.
 """
@@ -27,11 +28,13 @@ from turnkey.leads.records import (
     LedgerEntry,
     OrderSeen,
     PacketAccepted,
+    PolicyAdopted,
     Searched,
     SwitchChanged,
     TamperFound,
 )
 from turnkey_tools.audit.findings import Finding
+from turnkey_tools.audit.policy_rules import PolicyRules
 
 CLOCK_TOLERANCE_S: Final = 5.0
 """What a clock that is being disciplined may be moved at once."""
@@ -73,6 +76,7 @@ class Rules:
         self._release: LedgerEntry | None = None
         self._release_order = ""
         self._found: list[Finding] = []
+        self._policy = PolicyRules()
 
     def take(self, entry: LedgerEntry, at_s: float) -> list[Finding]:
         """Hold the next entry to the rules. `at_s`: its time, POSIX seconds. Returns what it breaks."""
@@ -101,6 +105,9 @@ class Rules:
             case PacketAccepted() as event:
                 self._work(entry)
                 _remember(self._captured, event.attempt_id)
+                self._hold("packet-used-twice", entry, self._policy.accepted(event))
+            case PolicyAdopted() as event:
+                self._hold("policy-went-back", entry, self._policy.adopted(event))
             case OrderSeen() as event:
                 self._on_order(event)
             case Boot() as event:
@@ -124,6 +131,10 @@ class Rules:
 
     def _find(self, code: str, entry: LedgerEntry, detail: str = "") -> None:
         self._found.append(Finding(code, entry.index, entry.at.isoformat(), detail))
+
+    def _hold(self, code: str, entry: LedgerEntry, fault: str | None) -> None:
+        if fault is not None:
+            self._find(code, entry, fault)
 
     def _clocks(self, entry: LedgerEntry, at_s: float) -> None:
         before_s, self._at_s = self._at_s, at_s
@@ -217,6 +228,7 @@ class Rules:
     def _on_search(self, entry: LedgerEntry, event: Searched) -> None:
         self._work(entry)
         self._searches += 1
+        self._hold("packet-searched-twice", entry, self._policy.searched(event))
         if event.attempt_id not in self._captured and self._boot is not None:
             self._find("search-without-capture", entry)
         self._searched[event.attempt_id] = self._searched.get(event.attempt_id, 0) + bool(event.candidates)
