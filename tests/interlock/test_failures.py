@@ -7,11 +7,12 @@ import time
 from datetime import timedelta
 
 import pytest
+from interlock.conftest import signed
 from patience import PATIENCE_S, wait_for
 
 from turnkey.interlock.latch import Latch
 from turnkey.interlock.machine import State
-from turnkey.interlock.orders import OrderAccepted, OrderRefused
+from turnkey.interlock.orders import RELEASE_TYPE, OrderAccepted, OrderRefused, make_release_order
 from turnkey.interlock.permit import Stopped
 
 
@@ -155,6 +156,67 @@ def test_clock_set_back_a_year_while_the_device_was_off(running):
     running.clock.utc += timedelta(days=200)
     running.run_ms(100)
     assert running.interlock.state is State.RUNNING, "nobody stopped it; the clock is believed again"
+
+
+def ran_ahead(running) -> None:
+    """The clock jumped a year ahead, and was put right again: the device has seen a later time than now."""
+    running.clock.utc += timedelta(days=365)
+    running.run_ms(100)
+    running.clock.utc -= timedelta(days=365)
+    running.run_ms(1500)
+    assert running.interlock.status().reason == "clock-set-back"
+
+
+def clock_order(running, hours: float = 24, signers: int = 2, epoch: int = 0) -> bytes:
+    request = running.interlock.release_request()
+    request = request.model_copy(update={"epoch": request.epoch + epoch})
+    payload = make_release_order(
+        request, "release", now=running.clock.utc, valid_for=timedelta(hours=hours), sets_clock=True
+    )
+    return signed(RELEASE_TYPE, payload, running.keyring.release[:signers])
+
+
+def test_a_clock_that_ran_ahead_is_believed_again_once_enough_have_signed_what_time_it_is(running):
+    ran_ahead(running)
+    plain = running.release()
+    assert isinstance(plain, OrderRefused)
+    assert plain.reason == "clock-set-back"
+    order = clock_order(running)
+    assert isinstance(running.interlock.apply(order), OrderAccepted)
+    running.run_ms(2000)
+    assert running.interlock.state is State.RUNNING
+    running.boot()
+    running.run_ms(1500)
+    assert running.interlock.state is State.RUNNING, "the latch remembers the right time"
+    running.switch.open_key()
+    running.run_ms(100)
+    running.switch.close_key()
+    running.run_ms(1500)
+    again = running.interlock.apply(order)
+    assert isinstance(again, OrderRefused)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [({"signers": 1}, "not-signed"), ({"epoch": -1}, "other-epoch")],
+)
+def test_a_clock_order_is_held_to_everything_that_a_release_is(running, change, reason):
+    ran_ahead(running)
+    outcome = running.interlock.apply(clock_order(running, **change))
+    assert isinstance(outcome, OrderRefused)
+    assert outcome.reason == reason
+    late = clock_order(running, hours=1)
+    running.clock.utc += timedelta(hours=2)
+    outcome = running.interlock.apply(late)
+    assert isinstance(outcome, OrderRefused)
+    assert outcome.reason == "expired", "the signers did not say that it is this late"
+    running.run_ms(100)
+    assert running.interlock.state is not State.RUNNING
+
+
+def test_a_clock_order_says_what_time_it_is_to_within_days(running):
+    with pytest.raises(ValueError, match="at most 2 days"):
+        clock_order(running, hours=24 * 30)
 
 
 def test_a_lease_does_not_care_for_the_wall_clock(running):

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,27 +185,33 @@ def new(
     write_new(out, sign(AUTHORITY_TYPE, authority.payload(), read_key(key)))
 
 
-@app.command("sign")
-def sign_command(file: FileArgument, key: KeyOption, out: OutOption) -> None:
-    """Add your signature to an authority."""
-    data = file.read_bytes()
-    with refusing():
-        typer.echo(describe(read_authority(data)))
-        write_new(out, cosign(data, read_key(key)))
+def add_signing(commands: typer.Typer, signing: str, what: str, shown: Callable[[bytes], str]) -> None:
+    """Mount what every signed document needs: to add a signature (the command `signing`), unite copies, and look.
+
+    Args:
+        what: the kind of document, with its article.
+        shown: the document for a person, WITHOUT trusting it; raises EnvelopeError or AuthorityError.
+    """
+
+    @commands.command(signing, help=f"Add your signature to {what}; it is shown first.")
+    def sign_command(file: FileArgument, key: KeyOption, out: OutOption) -> None:
+        with refusing():
+            data = file.read_bytes()
+            typer.echo(shown(data))
+            write_new(out, cosign(data, read_key(key)))
+
+    @commands.command("merge", help="Unite the signatures of two copies.")
+    def merge_command(first: FileArgument, second: FileArgument, out: OutOption) -> None:
+        with refusing():
+            write_new(out, merge(first.read_bytes(), second.read_bytes()))
+
+    @commands.command("show", help=f"Print what {what} says. Says nothing about whether it holds: that is `check`.")
+    def show(file: FileArgument) -> None:
+        with refusing():
+            typer.echo(shown(file.read_bytes()))
 
 
-@app.command("merge")
-def merge_command(first: FileArgument, second: FileArgument, out: OutOption) -> None:
-    """Unite the signatures of two copies."""
-    with refusing():
-        write_new(out, merge(first.read_bytes(), second.read_bytes()))
-
-
-@app.command()
-def show(file: FileArgument) -> None:
-    """Print what an authority says. Says nothing about whether it holds: that is `check`."""
-    with refusing():
-        typer.echo(describe(read_authority(file.read_bytes())))
+add_signing(app, "sign", "an authority", lambda data: describe(read_authority(data)))
 
 
 @app.command()

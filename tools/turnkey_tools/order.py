@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from turnkey.envelope import EnvelopeError, cosign, merge, peek, sign
+from turnkey.envelope import EnvelopeError, peek, sign
 from turnkey.interlock.authority import Authority, read_authority
 from turnkey.interlock.orders import (
     EVERY_DEVICE,
@@ -33,9 +33,11 @@ from turnkey.interlock.orders import (
     make_release_order,
 )
 from turnkey.settings import InterlockSettings
-from turnkey_tools.authority import FileArgument, KeyOption, OutOption, fail, read_key, refusing, write_new
+from turnkey_tools.authority import FileArgument, KeyOption, OutOption, add_signing, fail, read_key, refusing, write_new
 
 app = typer.Typer(help="Orders to stop a device and to release it.", no_args_is_help=True)
+
+add_signing(app, "cosign", "an order", lambda data: describe(read_order(data)))
 
 RoleOption = Annotated[str, typer.Option(help="The body that signs, as the authority names it.")]
 DaysOption = Annotated[float, typer.Option(help="How long the order may be applied, days.", min=0.01)]
@@ -68,37 +70,23 @@ def release(
     out: OutOption,
     days: DaysOption = 1,
     grounds: GroundsOption = "",
+    sets_clock: Annotated[
+        bool,
+        typer.Option("--sets-clock", help="The device's time was looked at and is right, though it saw a later one."),
+    ] = False,
 ) -> None:
     """Order the release that a stopped device asks for, and put the first signature on it."""
     with refusing():
         wanted = ReleaseRequest.model_validate_json(request.read_bytes())
         payload = make_release_order(
-            wanted, role, now=datetime.now(UTC), valid_for=timedelta(days=days), grounds=grounds
+            wanted,
+            role,
+            now=datetime.now(UTC),
+            valid_for=timedelta(days=days),
+            grounds=grounds,
+            sets_clock=sets_clock,
         )
         _sign_new(RELEASE_TYPE, payload, key, out)
-
-
-@app.command("cosign")
-def cosign_command(file: FileArgument, key: KeyOption, out: OutOption) -> None:
-    """Add your signature to an order."""
-    with refusing():
-        data = file.read_bytes()
-        typer.echo(describe(read_order(data)))
-        write_new(out, cosign(data, read_key(key)))
-
-
-@app.command("merge")
-def merge_command(first: FileArgument, second: FileArgument, out: OutOption) -> None:
-    """Unite the signatures of two copies."""
-    with refusing():
-        write_new(out, merge(first.read_bytes(), second.read_bytes()))
-
-
-@app.command()
-def show(file: FileArgument) -> None:
-    """Print what an order says. Says nothing about its signatures: that is `check`."""
-    with refusing():
-        typer.echo(describe(read_order(file.read_bytes())))
 
 
 @app.command()
@@ -141,6 +129,8 @@ def describe(order: MoratoriumOrder | ReleaseOrder) -> str:
         what = f"RELEASE of {order.device_id} after its stop number {order.epoch} (challenge {order.challenge})"
     else:
         what = f"STOP of {'every device' if order.device_id == EVERY_DEVICE else order.device_id}"
+    if isinstance(order, ReleaseOrder) and order.sets_clock:
+        what += "\n  AND its present time is right: look at its clock before you sign"
     return "\n".join(
         (
             what,

@@ -26,6 +26,7 @@ from turnkey.interlock.governor import Governor
 from turnkey.interlock.latch import Latch, LatchRecord, StandingOrder, UsedNonce
 from turnkey.interlock.machine import Event, State
 from turnkey.interlock.orders import (
+    CLOCK_SET_BACK,
     AuthorityFollowed,
     Circumstances,
     MoratoriumOrder,
@@ -267,16 +268,19 @@ class Interlock:
         if now < self._settings.clock_not_before:
             return "clock-unset"
         if self._governor.record.latest - now > timedelta(seconds=self._settings.clock_tolerance_s):
-            return "clock-set-back"
+            return CLOCK_SET_BACK
         return None
 
     def _obstacle(self) -> str | None:
         """Why it could not run now even if it were released; None where it could."""
+        return self._authority_obstacle() or self._watch.obstacle() or self._clock_trouble()
+
+    def _authority_obstacle(self) -> str | None:
         if self._folder is not None and self._folder.trouble is not None:
             return "authority-untrusted"
         if self._authority.version < self._governor.record.authority_version:
             return "authority-older-than-latch"
-        return self._watch.obstacle() or self._clock_trouble()
+        return None
 
     def _circumstances(self) -> Circumstances:
         record = self._governor.record
@@ -289,7 +293,7 @@ class Interlock:
             used=frozenset(used.nonce for used in record.used),
             now=self._now(),
             clock_trouble=self._clock_trouble(),
-            obstacle=self._obstacle(),
+            obstacle=self._authority_obstacle() or self._watch.obstacle(),
             longest=timedelta(days=self._settings.order_window_days),
         )
 
@@ -312,6 +316,9 @@ class Interlock:
             if governor.stored:
                 return verdict
             return OrderRefused("latch-unwritable", "the device is stopped, but the order is not on disk: call IT")
+        if order.sets_clock:
+            # What was used stays used: an order of the time that never was names a challenge that is no more.
+            governor.record = governor.record.model_copy(update={"latest": self._now()})
         governor.happen(Event.RELEASED, "released", order.order_id)
         self._take_openings()
         if self.state is State.RUNNING:

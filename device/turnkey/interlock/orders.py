@@ -4,7 +4,9 @@ Rules kept here, in the order in which they are enforced:
 1. The file is a DSSE envelope of an order; anything else is refused by name.
 2. The threshold of the role that it claims signed it, and the authority lets that role sign such an order.
 3. It is for this device. A moratorium order may be for every device (`*`), a release order never is.
-4. The clock is believed: it was set, and is not behind what this device has seen.
+4. The clock is believed: it was set, and is not behind what this device has seen. Once it ran ahead it is behind that
+   for as long; a release order that `sets_clock` ends this. Its signers signed after the stop, since they name its
+   challenge, and say by its narrow window that the device's time is the right one.
 5. It is valid now: not before, not after, and for no longer than `order_window_days` in all.
 6. It was never used.
 7. A release order names this epoch and this challenge, lifts every standing order by rank, and is accepted only with
@@ -29,6 +31,8 @@ from turnkey.interlock.latch import StandingOrder
 MORATORIUM_TYPE = "application/vnd.turnkey.moratorium-order+json"
 RELEASE_TYPE = "application/vnd.turnkey.release-order+json"
 EVERY_DEVICE = "*"
+CLOCK_WINDOW = timedelta(days=2)
+"""An order that sets the clock says what time it is to within this; a day, and a day to bring it."""
 
 Token = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 DeviceId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -74,11 +78,22 @@ class MoratoriumOrder(Order):
 
 
 class ReleaseOrder(Order):
-    """Run again: this device, after this stop, once."""
+    """Run again: this device, after this stop, once.
+
+    Attributes:
+        sets_clock: the device may take its present time for right, though it has seen a later one.
+    """
 
     device_id: DeviceId
     epoch: int = Field(ge=1)
     challenge: Token
+    sets_clock: bool = False
+
+    @model_validator(mode="after")
+    def _narrow(self) -> Self:
+        if self.sets_clock and self.not_after - self.not_before > CLOCK_WINDOW:
+            raise ValueError(f"an order that sets the clock is valid for at most {CLOCK_WINDOW.days} days")
+        return self
 
 
 class ReleaseRequest(BaseModel):
@@ -98,19 +113,11 @@ def make_release_order(
     now: datetime,
     valid_for: timedelta = timedelta(days=1),
     grounds: str = "",
+    sets_clock: bool = False,
 ) -> bytes:
     """The payload of a release order, to be signed as `RELEASE_TYPE` by the threshold of `role`."""
-    return ReleaseOrder(
-        order_id=secrets.token_hex(16),
-        nonce=secrets.token_hex(16),
-        role=role,
-        not_before=now.astimezone(UTC),
-        not_after=now.astimezone(UTC) + valid_for,
-        grounds=grounds,
-        device_id=request.device_id,
-        epoch=request.epoch,
-        challenge=request.challenge,
-    ).payload()
+    here = request.model_dump() | {"sets_clock": sets_clock}
+    return ReleaseOrder.model_validate(_every_order(role, now, valid_for, grounds) | here).payload()
 
 
 def make_moratorium_order(
@@ -122,15 +129,19 @@ def make_moratorium_order(
     grounds: str = "",
 ) -> bytes:
     """The payload of a moratorium order for one device or for `EVERY_DEVICE`, to be signed as `MORATORIUM_TYPE`."""
-    return MoratoriumOrder(
-        order_id=secrets.token_hex(16),
-        nonce=secrets.token_hex(16),
-        role=role,
-        not_before=now.astimezone(UTC),
-        not_after=now.astimezone(UTC) + valid_for,
-        grounds=grounds,
-        device_id=device_id,
-    ).payload()
+    every = _every_order(role, now, valid_for, grounds)
+    return MoratoriumOrder.model_validate(every | {"device_id": device_id}).payload()
+
+
+def _every_order(role: str, now: datetime, valid_for: timedelta, grounds: str) -> dict[str, object]:
+    return {
+        "order_id": secrets.token_hex(16),
+        "nonce": secrets.token_hex(16),
+        "role": role,
+        "not_before": now.astimezone(UTC),
+        "not_after": now.astimezone(UTC) + valid_for,
+        "grounds": grounds,
+    }
 
 
 @dataclass(frozen=True)
@@ -146,7 +157,7 @@ class Circumstances:
         used: nonces used before.
         now: UTC.
         clock_trouble: why the clock is not believed; None where it is.
-        obstacle: why it could not run even if released (`key-open`, a fault); None where it could.
+        obstacle: why it could not run even if released, the clock apart (`key-open`, a fault); None where it could.
         longest: the longest time an order may be valid for.
     """
 
@@ -261,11 +272,20 @@ def lifts(rank: int, authority: Authority, standing: StandingOrder) -> bool:
     return rank >= max(standing.rank, role.rank if role is not None else 0)
 
 
+CLOCK_SET_BACK = "clock-set-back"
+_CLOCK_ADVICE = (
+    "the device's clock is not set: set it, then apply the order again",
+    "the device has seen a later time: set its clock; where it is right, open the key, and release with an order "
+    "that sets the clock",
+)
+
+
 def _untimely(order: MoratoriumOrder | ReleaseOrder, here: Circumstances) -> OrderRefused | None:
     if order.device_id not in (here.device_id, EVERY_DEVICE):
         return OrderRefused("other-device", f"the order is for {order.device_id!r}, this is {here.device_id!r}")
-    if here.clock_trouble is not None:
-        return OrderRefused(here.clock_trouble, "the device's clock is not set: set it, then apply the order again")
+    sets_clock = isinstance(order, ReleaseOrder) and order.sets_clock and here.clock_trouble == CLOCK_SET_BACK
+    if here.clock_trouble is not None and not sets_clock:
+        return OrderRefused(here.clock_trouble, _CLOCK_ADVICE[here.clock_trouble == CLOCK_SET_BACK])
     if order.not_after - order.not_before > here.longest:
         return OrderRefused("valid-too-long", f"an order is valid for at most {here.longest.days} days")
     if here.now < order.not_before:
