@@ -10,6 +10,7 @@ import threading
 import jsonschema
 import paho.mqtt.client as paho
 from booking_room import REPOSITORY
+from patience import PATIENCE_S
 from uplink.conftest import DEVICE, Station, envelope, station
 
 from turnkey.leads.records import schemas
@@ -58,10 +59,10 @@ def test_what_arrives_is_what_the_document_says(station: Station) -> None:
     with station.desk() as desk, station.outbox() as outbox:
         take_in = desk._on_message
         desk._on_message = lambda client, data, got: (seen.append(got), take_in(client, data, got))[-1]  # type: ignore[method-assign, func-returns-value]
-        assert desk.listening(5.0)
+        assert desk.listening(PATIENCE_S)
         station.put_leads(outbox, 1, 1)
-        assert Uplink(outbox, station.settings()).flush(5.0)
-        assert desk.next(5.0) is not None
+        assert Uplink(outbox, station.settings()).flush(PATIENCE_S)
+        assert desk.next(PATIENCE_S) is not None
     (got,) = seen
     assert got.properties is not None
     assert got.properties.ContentType == message["contentType"]
@@ -85,7 +86,7 @@ def test_the_example_prints_a_verified_lead_and_refuses_a_forged_one(station: St
         alarm = threading.Timer(20.0, process.kill)
         alarm.start()
         try:  # until the example listens, the broker says that nobody does, and the uplink keeps its leads
-            assert Uplink(outbox, station.settings()).flush(10.0)
+            assert Uplink(outbox, station.settings()).flush(PATIENCE_S)
             assert process.stdout is not None
             lines = [process.stdout.readline() for _ in range(3)]
         finally:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from booking_room import RunningDevice
+from patience import PATIENCE_S
 from typer.testing import CliRunner
 
 from turnkey.envelope import SigningKey, sign
@@ -193,13 +194,13 @@ def test_the_command_shows_a_real_device_from_boot_to_stop(
         assert fleet("--json")[0] == Level.UNKNOWN
         with running() as device:
             device.heart.beat()
-            assert device.uplink.flush(10.0)
+            assert device.uplink.flush(PATIENCE_S)
             code, shown = fleet("--json")
             (one,) = json.loads(shown)["devices"]
             assert (code, one["state"], one["channel_a"], one["policy"]) == (0, "RUNNING", True, "in-force")
             assert one["ledger_root"] == device.journal.root().hex()
             device.interlock.halt("camera-lost")
-            assert device.uplink.flush(10.0)
+            assert device.uplink.flush(PATIENCE_S)
             code, shown = fleet()
             assert code == Level.CRITICAL
             assert "FAULT" in shown

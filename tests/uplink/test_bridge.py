@@ -45,7 +45,7 @@ class Stationed:
         settings = UplinkSettings(
             self.broker.host, self.broker.port, self.device, mqtt.ca, mqtt.certificate, mqtt.key, settle_s=0.0
         )
-        assert Uplink(self.outbox, replace(settings, poll_s=0.02)).flush(10.0)
+        assert Uplink(self.outbox, replace(settings, poll_s=0.02)).flush(PATIENCE_S)
 
 
 @dataclass
@@ -62,7 +62,7 @@ class City:
             Store(self.folder / "desk.db") as store,
             Subscription(self.site.desk("lead-desk"), self.central.host, self.central.port, keys, store) as desk,
         ):
-            assert desk.listening(5.0)
+            assert desk.listening(PATIENCE_S)
             yield desk
 
 

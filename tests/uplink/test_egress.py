@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from booking_room import FACES, RunningDevice, lay
 from numpy.typing import NDArray
+from patience import PATIENCE_S
 
 from turnkey.booth import Recorded
 from turnkey.capture.camera import Frame
 from turnkey.interlock.permit import Permit
 from turnkey.vision.analyzer import Analysis, Analyzer
+from turnkey.vision.quality import QualityLimits
 from turnkey_tools.broker import Broker, Kind
 from turnkey_tools.leads.keys import device_keys
 from turnkey_tools.leads.store import Store
@@ -64,27 +66,27 @@ def test_bookings_leave_leads_and_attestations_and_no_byte_of_a_face(
     monkeypatch.setenv("TURNKEY_ATTESTATION__PUBLISH", "true")
     templates: list[NDArray[np.float32]] = []
     pixels: list[bytes] = []
-    analyse = Analyzer.analyze
+    analyse = Analyzer.analyze_burst
 
-    def seen(self: Analyzer, frame: Frame, permit: Permit) -> object:
-        analysis = analyse(self, frame, permit)
+    def seen(self: Analyzer, frames: tuple[Frame, ...], permit: Permit, limits: QualityLimits | None = None) -> object:
+        pixels.extend(frame.pixels.tobytes() for frame in frames)
+        analysis = analyse(self, frames, permit, limits)
         assert isinstance(analysis, Analysis)
         templates.append(analysis.template)
-        pixels.append(frame.pixels.tobytes())
         return analysis
 
-    monkeypatch.setattr(Analyzer, "analyze", seen)
+    monkeypatch.setattr(Analyzer, "analyze_burst", seen)
     lay(pilot, CASE, MATE, MATE)
     desk = pilot.site.desk("lead-desk")
     keys = device_keys(pilot.site.desk_device_keys("lead-desk"))
     with recorded() as egress, Broker(pilot.site, Kind.MOSQUITTO) as broker, Store(pilot.root / "desk.db") as store:
         pilot.use_port(broker.port)
         with Subscription(desk, broker.host, broker.port, keys, store) as listening, running() as device:
-            assert listening.listening(5.0)
+            assert listening.listening(PATIENCE_S)
             device.booth.enrol_case("C-2026-1")
             assert all(isinstance(device.booth.book(f"B-{number}"), Recorded) for number in (1, 2))
             device.heart.beat()
-            assert device.uplink.flush(10.0)
+            assert device.uplink.flush(PATIENCE_S)
     records = [fields_of(payload) for _, payload in egress.publications()]
     assert sum("candidates" in record for record in records) == 2
     assert sum("ledger_root" in record for record in records) >= 3

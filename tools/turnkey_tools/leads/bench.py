@@ -71,7 +71,7 @@ def measure(folder: Path, messages: int) -> Figures:
         keys = device_keys(site.desk_device_keys("lead-desk"))
         identity = site.desk("lead-desk")
         with Subscription(identity, broker.host, broker.port, keys, store) as desk:
-            if not desk.listening(5.0):
+            if not desk.listening(30.0):
                 raise RuntimeError(f"the desk could not listen: {desk.trouble}")
         put_per_s = _fill(folder / "outbox.db", site, messages)
         command = [sys.executable, "-c", _CHILD, str(folder), str(broker.port), str(messages)]
@@ -95,7 +95,7 @@ def _bridged(folder: Path, messages: int) -> float:
             Broker(station, BrokerKind.MOSQUITTO) as near,
             Subscription(identity, far.host, far.port, keys, store) as desk,
         ):
-            if not desk.listening(5.0):
+            if not desk.listening(30.0):
                 raise RuntimeError(f"the desk could not listen: {desk.trouble}")
             _fill(folder / "outbox.db", station, messages)
             command = [sys.executable, "-c", _CHILD, str(folder), str(near.port), str(messages)]
