@@ -41,6 +41,8 @@ from turnkey.update.state import StateFile
 from turnkey.update.units import active_states, measure
 from turnkey.update.updating import Device, Report, Updating
 
+Fetched = Callable[[int, int], None]
+"""Told how many bytes of a file are here, and of how many."""
 START_LOOK_S, EXAMINE_AGAIN_S = 1.0, 15.0
 """How often it is seen whether all units are up; how long after an examination that failed comes the next."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -73,7 +75,7 @@ def apply(
     settings = chosen_settings()
     place = source.resolve()
     _become_owner(settings.update.folder)
-    _finish(_run(settings, lambda _settings, limits: stick_way(place, limits)), as_json)
+    _finish(_run(settings, lambda _settings, limits, _told: stick_way(place, limits)), as_json)
 
 
 @update_app.command()
@@ -197,26 +199,30 @@ def policy_check(settings: Settings) -> PolicyCheck:
     return check
 
 
-def _server_way(settings: Settings, limits: Limits) -> Way:
+def _server_way(settings: Settings, limits: Limits, told: Fetched) -> Way:
     update = settings.update
     if update.server is None or update.ca is None:
         raise UpdateError(UpdateReason.NO_SERVER, "the settings name no update.server, or no update.ca to know it by")
     context = tls_context(update.ca, update.certificate, update.key)
     base = update.server.rstrip("/")
-    fetcher = HttpFetcher(update.folder / "partials", limits, context)
+    fetcher = HttpFetcher(update.folder / "partials", limits, context, told=told)
     return Way(f"{base}/metadata/", f"{base}/targets/", fetcher)
 
 
-def _run(settings: Settings, way: Callable[[Settings, Limits], Way]) -> Report:
+def _run(settings: Settings, way: Callable[[Settings, Limits, Fetched], Way]) -> Report:
     limits = Limits(most_bytes_per_s=settings.update.most_bytes_per_s)
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("installing", total=100, visible=False)
+        fetching = bar.add_task("fetching", total=None, visible=False)
+        installing = bar.add_task("installing", total=100, visible=False)
 
-        def told(percent: int, doing: str) -> None:
-            bar.update(task, completed=percent, description=doing, visible=True)
+        def fetched(have: int, length: int) -> None:
+            bar.update(fetching, completed=have, total=length, visible=True)
+
+        def installed(percent: int, doing: str) -> None:
+            bar.update(installing, completed=percent, description=doing, visible=True)
 
         try:
-            return updating_of(settings, told).run(way(settings, limits))
+            return updating_of(settings, installed).run(way(settings, limits, fetched))
         except UpdateError as error:
             return Report(refusal=error.refusal)
 

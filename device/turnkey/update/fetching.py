@@ -17,7 +17,7 @@ import hashlib
 import os
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Protocol
@@ -72,6 +72,7 @@ class HttpFetcher(FetcherInterface):
         limits: of length and rate.
         context: how the server is known; None where the address is plain HTTP.
         clock: for the rate limits.
+        told: how much of a file is here, and of how much, in bytes.
     """
 
     def __init__(
@@ -80,10 +81,12 @@ class HttpFetcher(FetcherInterface):
         limits: Limits,
         context: ssl.SSLContext | None = None,
         clock: Clock = time,
+        told: Callable[[int, int], None] = lambda _have, _length: None,
     ) -> None:
         self._partials = partials
         self._limits = limits
         self._clock = clock
+        self._told = told
         timeout = urllib3.Timeout(connect=limits.patience_s, read=limits.patience_s)
         headers = {"User-Agent": "turnkey-update", "Accept-Encoding": "identity"}
         self._pool = urllib3.PoolManager(ssl_context=context, timeout=timeout, headers=headers)
@@ -148,6 +151,7 @@ class HttpFetcher(FetcherInterface):
                 _emptied(file)
                 raise DownloadLengthMismatchError(f"{url} is longer than the {length} bytes that were signed")
             file.write(chunk)
+            self._told(have, length)
         file.flush()
         os.fsync(file.fileno())
         if have < length:
