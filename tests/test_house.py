@@ -13,10 +13,21 @@ from booking_room import REPOSITORY
 ROOMS = ["settings", "interlock", "capture", "vision", "gallery", "leads", "notary", "uplink", "update", "console"]
 """In the direction of the data; a room imports only rooms before it."""
 
-FOUNDATIONS = {"envelope", "database", "sealed", "settings_sections"}
+FOUNDATIONS = {"envelope", "database", "sealed", "pem", "settings_sections"}
 """What every room may stand on."""
 
-PURE = ["interlock/machine.py", "leads/decision.py", "leads/records.py", "leads/policy.py", "notary/ledger.py"]
+PURE = [
+    "interlock/machine.py",
+    "leads/decision.py",
+    "leads/records.py",
+    "leads/policy.py",
+    "notary/ledger.py",
+    "leads/fields.py",
+    "leads/lead.py",
+    "leads/packet.py",
+    "leads/packet_records.py",
+    "leads/two_people.py",
+]
 """Files that do no I/O, and the modules that would."""
 IMPURE = {"os", "io", "pathlib", "socket", "sqlite3", "subprocess", "threading", "time", "random", "secrets"}
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from policies import DOCUMENT, NOW
 
 from turnkey.database import StorageError
 from turnkey.interlock.latch import PosixDisk
@@ -16,24 +16,7 @@ from turnkey.leads.records import PAYLOAD_TYPE_POLICY
 from turnkey.policy_file import PolicyFile, judge_policy
 from turnkey_tools.authority import ThrowawayAuthority, throwaway_authority
 
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 AUTHORITY = throwaway_authority()
-DOCUMENT: dict[str, Any] = {
-    "version": 1,
-    "devices": ["booth-1"],
-    "valid_from": "2026-01-01T00:00:00Z",
-    "valid_until": "2027-01-01T00:00:00Z",
-    "search_on_booking": ["cases"],
-    "candidate_limit": 5,
-    "max_fpir": 0.01,
-    "min_quality": 20,
-    "enrol_bookings": True,
-    "retention_days": {"bookings": 365, "cases": 1826},
-    "officer_training_days": 365,
-    "case_number_format": "C-.*",
-    "booking_number_format": "B-.*",
-    "models": ["sface-0123456789ab"],
-}
 
 
 def signed(authority: ThrowawayAuthority = AUTHORITY, **change: Any) -> bytes:

@@ -20,17 +20,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-    load_pem_public_key,
-)
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import FormatError, UnverifiedSignatureError, VerificationError
 from securesystemslib.signer import CryptoSigner, SSlibKey
+
+from turnkey.pem import KeyFileError as KeyFileError
+from turnkey.pem import private_pem, public_pem, read_private_pem, read_public_pem
 
 MAX_ENVELOPE_BYTES = 64 * 1024
 """An envelope is a page of JSON; RFC 8259 sets no limit, so this does."""
@@ -45,10 +40,6 @@ class EnvelopeError(Exception):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
-
-
-class KeyFileError(ValueError):
-    """A key file that is not an Ed25519 key in PEM."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +59,7 @@ class PublicKey:
         Raises:
             KeyFileError: not PEM, or not Ed25519.
         """
-        try:
-            key = load_pem_public_key(pem)
-        except (ValueError, TypeError) as error:
-            raise KeyFileError("not a public key in PEM") from error
+        key = read_public_pem(pem)
         if not isinstance(key, Ed25519PublicKey):
             raise KeyFileError("not an Ed25519 public key")
         return cls(SSlibKey.from_crypto(key))
@@ -95,7 +83,7 @@ class PublicKey:
     def to_pem(self) -> bytes:
         """SubjectPublicKeyInfo in PEM."""
         raw = Ed25519PublicKey.from_public_bytes(bytes.fromhex(self.to_hex()))
-        return raw.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        return public_pem(raw)
 
 
 class SigningKey:
@@ -118,17 +106,14 @@ class SigningKey:
         Raises:
             KeyFileError: not PEM, encrypted, or not Ed25519.
         """
-        try:
-            key = load_pem_private_key(pem, password=None)
-        except (ValueError, TypeError) as error:
-            raise KeyFileError("not an unencrypted private key in PEM") from error
+        key = read_private_pem(pem)
         if not isinstance(key, Ed25519PrivateKey):
             raise KeyFileError("not an Ed25519 private key")
         return cls(key)
 
     def to_pem(self) -> bytes:
         """PKCS#8 in PEM, unencrypted."""
-        return self._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return private_pem(self._private)
 
     def sign_raw(self, message: bytes) -> bytes:
         """An Ed25519 signature over `message` itself, 64 bytes: for notes, whose text no envelope can be taken for."""

@@ -14,16 +14,8 @@ from __future__ import annotations
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-    load_pem_public_key,
-)
 
-from turnkey.envelope import KeyFileError
+from turnkey.pem import KeyFileError, private_pem, public_pem, read_private_pem, read_public_pem
 
 MAGIC = b"turnkey sealed file v1\n"
 
@@ -51,17 +43,14 @@ class SealingKey:
         Raises:
             KeyFileError: not PEM, or not X25519.
         """
-        try:
-            key = load_pem_public_key(pem)
-        except (ValueError, TypeError) as error:
-            raise KeyFileError("not a public key in PEM") from error
+        key = read_public_pem(pem)
         if not isinstance(key, X25519PublicKey):
             raise KeyFileError("not an X25519 public key: a device's encryption.pub is needed")
         return cls(key)
 
     def to_pem(self) -> bytes:
         """SubjectPublicKeyInfo in PEM."""
-        return self._public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        return public_pem(self._public)
 
     def seal(self, plain: bytes, purpose: str) -> bytes:
         """A file that only the holder of the private key opens, and only for the same `purpose`."""
@@ -87,17 +76,14 @@ class OpeningKey:
         Raises:
             KeyFileError: not PEM, encrypted, or not X25519.
         """
-        try:
-            key = load_pem_private_key(pem, password=None)
-        except (ValueError, TypeError) as error:
-            raise KeyFileError("not an unencrypted private key in PEM") from error
+        key = read_private_pem(pem)
         if not isinstance(key, X25519PrivateKey):
             raise KeyFileError("not an X25519 private key")
         return cls(key)
 
     def to_pem(self) -> bytes:
         """PKCS#8 in PEM, unencrypted."""
-        return self._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return private_pem(self._private)
 
     def open(self, data: bytes, purpose: str) -> bytes:
         """What was sealed.

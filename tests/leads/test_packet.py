@@ -8,36 +8,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from packets import packet_for
+from policies import DOCUMENT
 from pydantic import ValidationError
 
 from turnkey.leads.packet import PacketContents, PacketReason, PacketRefusal, judge
-from turnkey.leads.policy import CasePacketRule, Policy, Retention
-from turnkey.leads.two_people import TwoPeople
+from turnkey.leads.policy import Policy
 from turnkey_tools.authority import throwaway_authority
 from turnkey_tools.case import signed_packet
 
 NOW = datetime.now(UTC)
 AUTHORITY = throwaway_authority()
 KEYS = (AUTHORITY.bodies["analyst"].keys[0], AUTHORITY.bodies["supervisor"].keys[0])
-POLICY = Policy(
-    version=1,
-    devices=("booth-1",),
-    valid_from=NOW - timedelta(days=1),
-    valid_until=NOW + timedelta(days=1),
-    offence_categories=("robbery",),
-    search_on_booking=("cases",),
-    candidate_limit=5,
-    max_fpir=0.01,
-    min_quality=0,
-    enrol_bookings=True,
-    retention_days=Retention(bookings=1, cases=1),
-    case_packets=CasePacketRule(
-        signed_by=TwoPeople(proposer_role="analyst", approver_role="supervisor"), legal_bases=("warrant",)
-    ),
-    officer_training_days=1,
-    case_number_format="C-.*",
-    booking_number_format="B-.*",
-    models=("sface-0123456789ab",),
+POLICY = Policy.model_validate(
+    DOCUMENT
+    | {
+        "valid_until": NOW + timedelta(days=1),
+        "offence_categories": ["robbery"],
+        "case_packets": {
+            "signed_by": {"proposer_role": "analyst", "approver_role": "supervisor"},
+            "legal_bases": ["warrant"],
+        },
+    }
 )
 
 

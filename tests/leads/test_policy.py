@@ -7,29 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from policies import DOCUMENT, NOW
 
 from turnkey.envelope import SigningKey, cosign, sign
 from turnkey.leads.policy import PolicyReason, PolicyRefusal, SignedPolicy, read_policy
 from turnkey.leads.records import PAYLOAD_TYPE_LEAD, PAYLOAD_TYPE_POLICY
 
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 CHIEF, CLERK = SigningKey.generate(), SigningKey.generate()
-DOCUMENT: dict[str, Any] = {
-    "version": 1,
-    "devices": ["booth-1"],
-    "valid_from": "2026-01-01T00:00:00Z",
-    "valid_until": "2027-01-01T00:00:00Z",
-    "search_on_booking": ["cases"],
-    "candidate_limit": 5,
-    "max_fpir": 0.01,
-    "min_quality": 20,
-    "enrol_bookings": True,
-    "retention_days": {"bookings": 365, "cases": 1826},
-    "officer_training_days": 365,
-    "case_number_format": r"C-\d{4}-\d{1,6}",
-    "booking_number_format": r"B-\d{1,8}",
-    "models": ["sface-0123456789ab"],
-}
 
 
 def read(document: dict[str, Any], *, now: datetime = NOW, device: str = "booth-1") -> SignedPolicy | PolicyRefusal:
