@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from turnkey_tools.evaluate.quality_commands import quality
+
 if TYPE_CHECKING:
     from turnkey_tools.evaluate.report import EvaluationReport
 
 app = typer.Typer(invoke_without_command=True)
+app.command()(quality)
 
 
 @app.callback()
