@@ -27,7 +27,6 @@ EVERYWHERE: Final = (
     "initramfs-tools",
     "zstd",
     "util-linux",
-    "ca-certificates",
 )
 """Debian packages of every image; nothing that they do not need themselves comes along."""
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 from turnkey_image import bundle as bundles
 from turnkey_image import disk, filesystem, identity, root, sbom
 from turnkey_image.boards import BOARDS, Board
-from turnkey_image.programs import BuildError, Steps, need_root
+from turnkey_image.programs import BuildError, Steps, need, need_root
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 EPOCH: Final = 1795305600
@@ -63,6 +63,9 @@ def build(request: Request, steps: Steps) -> dict[str, Any] | None:
     if not re.fullmatch(VERSION_FORM, request.version):
         raise BuildError(f"{request.version!r} is no version: one to four numbers, as in 1.4.2")
     need_root()
+    boot_programs = ("grub-mkstandalone", "grub-editenv") if request.board.efi else ("mkimage",)
+    card_programs = () if request.root_only else ("genimage", "mkfs.vfat", "mcopy")
+    need("mmdebstrap", "zstd", "depmod", "mke2fs", "debugfs", "openssl", *boot_programs, *card_programs)
     began = time.monotonic()
     board, out = request.board, request.out
     cache, work = out.parent / "cache", out / "work"
@@ -78,9 +81,7 @@ def build(request: Request, steps: Steps) -> dict[str, Any] | None:
         return None
     ca = request.ca or bundles.throwaway_keys(out.parent / "throwaway-keys", steps).ca
     tree = work / "root"
-    root.assemble(source_of(ca.read_bytes()), debian, tree, steps)
-    status = (tree / "dpkg-status").read_text()
-    (tree / "dpkg-status").unlink()
+    status = root.assemble(source_of(ca.read_bytes()), debian, tree, steps)
     bill = sbom.bill(tree, f"turnkey-{board.name}", request.version, status, request.epoch)
     if request.like is not None and (found := sbom.differences(json.loads(request.like.read_text()), bill)):
         raise BuildError(f"not what {request.like} lists:\n  " + "\n  ".join(found))

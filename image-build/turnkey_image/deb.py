@@ -38,9 +38,6 @@ systemd-sysusers turnkey.conf
 systemd-tmpfiles --create turnkey.conf || true
 mkdir -p /etc/turnkey
 [ -e /var/lib/turnkey-site ] || ln -s /etc/turnkey /var/lib/turnkey-site
-for store in credstore credstore.encrypted; do
-  [ -e "/etc/$store/turnkey" ] || mkdir -p "/etc/$store"
-done
 if [ -d /run/systemd/system ]; then
   systemctl daemon-reload
   systemctl enable --quiet {" ".join(_ENABLED)}

@@ -77,9 +77,10 @@ def install(root: Path, repository: Path, machine: str, steps: Steps, python: st
     steps.run(
         "python packages",
         [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--no-deps",
-         "--require-hashes", "--only-binary=:all:", "--implementation", "cp", "--python-version", python,
-         "--abi", f"cp{python.replace('.', '')}", "--abi", "abi3", "--abi", "none", *pip_platforms(machine),
-         "--platform", "any", "--target", site, "-r", wanted],
+         # Otherwise judged by the Python that runs pip.
+         "--ignore-requires-python", "--require-hashes", "--only-binary=:all:", "--implementation", "cp",
+         "--python-version", python, "--abi", f"cp{python.replace('.', '')}", "--abi", "abi3", "--abi", "none",
+         *pip_platforms(machine), "--platform", "any", "--target", site, "-r", wanted],
     )  # fmt: skip
     trim(site)
     copy_tracked(repository / "device" / "turnkey", site / "turnkey")

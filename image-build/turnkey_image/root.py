@@ -19,6 +19,7 @@ from typing import Final
 
 from turnkey_image import environment
 from turnkey_image.boards import EVERYWHERE, KIOSK, Board
+from turnkey_image.packages import take_out
 from turnkey_image.programs import Steps, can_run, need
 
 SUITE: Final = "trixie"
@@ -28,7 +29,7 @@ SECURITY: Final = "http://deb.debian.org/debian-security"
 NOT_UNPACKED: Final = tuple(
     [f"/usr/share/{name}/*" for name in
      ("man", "locale", "info", "bash-completion", "lintian", "bug", "zsh", "fish", "pixmaps", "gcc", "i18n/locales")]
-    + ["/usr/share/doc/*"]
+    + ["/usr/share/doc/*", "/usr/lib/udev/hwdb.d/*"]
     + [f"/usr/lib/modules/*/kernel/{name}/*" for name in
        ("sound", "drivers/gpu", "drivers/infiniband", "drivers/iio", "drivers/staging", "drivers/net/wireless",
         "drivers/scsi", "drivers/bluetooth", "drivers/mtd", "drivers/nvme", "drivers/ata", "drivers/target",
@@ -41,6 +42,13 @@ NOT_UNPACKED: Final = tuple(
         "fs/ntfs3", "fs/ubifs", "fs/jffs2", "fs/nilfs2", "fs/orangefs", "fs/9p", "fs/ufs", "fs/hfsplus", "fs/hfs")]
 )  # fmt: skip
 """What dpkg leaves out. A wireless or a Bluetooth driver that is not there cannot be switched on."""
+
+
+NOT_ON_A_DEVICE: Final = (
+    *(f"usr/lib/python3*/{name}" for name in ("ensurepip", "idlelib", "pydoc_data", "test", "tkinter", "turtledemo")),
+    *("usr/include", "usr/share/perl", "usr/share/doc-base", "usr/share/zoneinfo/right"),
+)
+"""What Debian's packages bring that nothing on a device reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +98,12 @@ def debian(source: Source, cache: Path, steps: Steps) -> Path:
     options += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
     components = " ".join(board.components)
     archive, security = source.mirrors
-    # A list of modules before the kernel is installed; the default asks the build machine, and takes ten minutes.
+    # No initramfs is made while packages are installed: it is made once, in the end, from a list of modules. The
+    # default would ask the build machine which it has, and takes ten minutes where it is emulated.
+    options += ["--dpkgopt=path-exclude=/etc/kernel/postinst.d/initramfs-tools"]
     early = (
-        'mkdir -p "$1/etc/initramfs-tools/conf.d" "$1/etc/initramfs-tools/hooks" && '
-        'printf "MODULES=list\\nCOMPRESS=zstd\\nRESUME=none\\n" > "$1/etc/initramfs-tools/conf.d/turnkey" && '
-        'mkdir -p "$1/etc/kernel" && printf "do_symlinks = no\\ndo_initrd = no\\n" > "$1/etc/kernel-img.conf" && '
+        'mkdir -p "$1/etc/initramfs-tools/conf.d" && '
+        'printf "MODULES=list\\nRESUME=none\\n" > "$1/etc/initramfs-tools/conf.d/turnkey" && '
         'printf "update_initramfs=no\\n" > "$1/etc/initramfs-tools/update-initramfs.conf"'
     )
     unfinished = made.with_suffix(".unfinished.tar")
@@ -111,13 +120,12 @@ def debian(source: Source, cache: Path, steps: Steps) -> Path:
     return made
 
 
-def assemble(source: Source, tar: Path, root: Path, steps: Steps) -> None:
-    """Make the tree at `root`, which must not exist. Raises: BuildError."""
+def assemble(source: Source, tar: Path, root: Path, steps: Steps) -> str:
+    """Make the tree at `root`, which must not exist. Returns: dpkg's status, for the SBOM. Raises: BuildError."""
     root.mkdir(parents=True)
     steps.run("unpacking", ["tar", "-C", root, "--numeric-owner", "-xf", tar])
     repository, board = source.repository, source.board
-    for file in (root / "etc/initramfs-tools/update-initramfs.conf", root / "etc/kernel-img.conf"):
-        file.unlink(missing_ok=True)
+    (root / "etc/initramfs-tools/update-initramfs.conf").unlink(missing_ok=True)
     _copy(repository / "image-build/overlay", root)
     environment.install(root, repository, board.machine, steps)
     lay_out_units(repository, root)
@@ -129,7 +137,13 @@ def assemble(source: Source, tar: Path, root: Path, steps: Steps) -> None:
     _write(root / "usr/lib/os-release", release + image_release(board, source.version))
     for overlay in source.overlays:
         _copy(overlay, root)
+    for name in NOT_ON_A_DEVICE:
+        for path in root.glob(name):
+            shutil.rmtree(path)
     environment.compile_here(root, steps)
+    (kernel,) = (root / "usr/lib/modules").iterdir()
+    need("depmod")
+    steps.run("module dependencies", ["depmod", "-b", root / "usr", "-a", kernel.name])
     shutil.copyfile(repository / "image-build/finish.sh", root / "finish.sh")
     can_run(board.machine)
     steps.run(
@@ -137,6 +151,38 @@ def assemble(source: Source, tar: Path, root: Path, steps: Steps) -> None:
         ["chroot", root, "/bin/sh", "/finish.sh", str(source.epoch)],
         environment={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "TMPDIR": "/tmp"},  # noqa: S108
     )
+    status = take_out(root)
+    _clear(root, board)
+    return status
+
+
+def _clear(root: Path, board: Board) -> None:
+    """Take out what the build left, and lead the device's own places to the data partition."""
+    for tree in root.glob("usr/lib/linux-image-*/**/*.dtb*"):
+        if not str(tree).endswith(board.device_trees or ("no tree",)):
+            tree.unlink()
+    for name in ("etc/apt", "etc/kernel", "etc/initramfs-tools", "usr/share/initramfs-tools"):
+        shutil.rmtree(root / name, ignore_errors=True)
+    for pattern in ("boot/System.map*", "boot/config-*", "vmlinuz*", "initrd.img*", "finish.sh", "root/.[a-z]*"):
+        for path in root.glob(pattern):
+            path.unlink()
+    for folder in ("var", "run", "tmp"):
+        for path in (root / folder).iterdir():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    _write(root / "etc/machine-id", "")
+    _write(root / "etc/hostname", "turnkey\n")
+    for name, target in (
+        ("etc/turnkey", "/var/lib/turnkey-site"),
+        ("etc/credstore", "/var/lib/turnkey-site/credstore"),
+        ("etc/credstore.encrypted", "/var/lib/turnkey-site/credstore.encrypted"),
+        ("etc/resolv.conf", "/run/systemd/resolve/resolv.conf"),
+    ):
+        path = root / name
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        path.unlink(missing_ok=True)
+        path.symlink_to(target)
+    (root / "boot/firmware").mkdir(parents=True, exist_ok=True)
 
 
 def lay_out_units(repository: Path, root: Path) -> None:

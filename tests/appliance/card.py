@@ -17,6 +17,7 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.appliance.desk import ReleaseDesk
 from tests.appliance.machine import MachineError
 from tests.appliance.site import REPOSITORY, make_identity, make_site
 from tests.appliance.workshop import Prepared
@@ -24,6 +25,7 @@ from tests.appliance.workshop import Prepared
 from turnkey_tools.provision import Site
 
 BOARD = "qemu-arm64"
+COMPATIBLE = "turnkey-qemu-arm64"
 PROGRAMS = {"qemu-system-aarch64": "qemu-system-arm", "debugfs": "e2fsprogs", "mosquitto": "mosquitto"}
 VERSIONS = {"v1": "1.0", "v2": "2.0", "v3": "3.0"}
 FORBIDDEN_UNIT_LINE = "# v3: somebody made the interlock's unit less strict\n"
@@ -56,11 +58,12 @@ def prepare(asked: Preparation) -> Prepared:
     if asked.fresh or not facts.exists():
         for folder in (pilot, identity):
             shutil.rmtree(folder, ignore_errors=True)
-        port = _free_port()
-        made = make_site(pilot, port)
+        ports = (_free_port(), _free_port())
+        made = make_site(pilot, ports[0])
         made.write_keys("release")
-        make_identity(made, identity, port)
-        facts.write_text(json.dumps({"port": port, "root": str(made.root)}))
+        shutil.rmtree(out / "desk", ignore_errors=True)
+        make_identity(made, ReleaseDesk(out / "desk"), identity, ports)
+        facts.write_text(json.dumps({"ports": ports, "root": str(made.root)}))
         (out / "card.img").unlink(missing_ok=True)
     known = json.loads(facts.read_text())
     if asked.rebuild or not (built / "slot.ext4").exists():
@@ -72,7 +75,7 @@ def prepare(asked: Preparation) -> Prepared:
         slots[version] = _variant(slots["v1"], out / f"{version}.ext4", version)
     root = Path(known["root"])
     report = json.loads((built / "report.json").read_text())
-    return Prepared(out, out / "card.img", Site(root / "site"), root, known["port"], slots, report)
+    return Prepared(out, out / "card.img", Site(root / "site"), root, tuple(known["ports"]), slots, report)
 
 
 def _build_image(out: Path) -> None:

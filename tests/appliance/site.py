@@ -10,12 +10,16 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from tests.appliance.desk import ReleaseDesk
+
 from turnkey_tools.certificates import Use
 from turnkey_tools.pilot import Pilot, provision_pilot
 from turnkey_tools.provision import issue_identity
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOST = "10.0.2.2"
+CHIP = "/dev/gpiochip1"
+"""The machine's own chip is the first one."""
 PERSON = "obama"
 """Whose case is open, and who is booked."""
 
@@ -42,6 +46,15 @@ ca = "credstore/ca.pem"
 certificate = "credstore/mqtt.pem"
 key = "/run/credentials/none"
 settle_s = 2.0
+
+[update]
+server = "https://{host}:{update_port}"
+root = "update-root.json"
+ca = "credstore/ca.pem"
+board = "turnkey-qemu-arm64"
+group = "station"
+quiet_s = 0
+most_bytes_per_s = 16777216
 
 [interlock]
 adapter = "gpio"
@@ -75,12 +88,21 @@ def make_site(folder: Path, port: int) -> Pilot:
     return pilot
 
 
-def make_identity(pilot: Pilot, folder: Path, port: int, chip: str = "/dev/gpiochip1") -> Path:
-    """The folder that `image-build/build --identity` takes. Returns: it."""
+def make_identity(pilot: Pilot, desk: ReleaseDesk, folder: Path, ports: tuple[int, int]) -> Path:
+    """The folder that `image-build/card --identity` takes.
+
+    Args:
+        pilot: the site.
+        desk: whose updates the device believes.
+        folder: must not exist.
+        ports: of the broker and of the update server, on loopback.
+    """
     device = pilot.site.device(pilot.device_id)
     for name in ("secrets", "credstore", "pictures"):
         (folder / name).mkdir(parents=True)
-    (folder / "device.toml").write_text(SETTINGS.format(device=pilot.device_id, host=HOST, port=port, chip=chip))
+    text = SETTINGS.format(device=pilot.device_id, host=HOST, port=ports[0], update_port=ports[1], chip=CHIP)
+    (folder / "device.toml").write_text(text)
+    shutil.copyfile(desk.first_root, folder / "update-root.json")
     shutil.copyfile(pilot.authority_file, folder / "authority.json")
     shutil.copyfile(pilot.policy_file, folder / "policy.json")
     shutil.copyfile(device.signing_key, folder / "secrets/signing.key")
@@ -90,7 +112,7 @@ def make_identity(pilot: Pilot, folder: Path, port: int, chip: str = "/dev/gpioc
     shutil.copyfile(device.mqtt.ca, folder / "credstore/ca.pem")
     (folder / "uplink-addresses").write_text(f"{HOST}\n")
     (folder / "update-addresses").write_text(f"{HOST}\n")
-    (folder / "gpio-chip").write_text(f"{chip}\n")
+    (folder / "gpio-chip").write_text(f"{CHIP}\n")
     for number, picture in enumerate(sorted((REPOSITORY / "tests/faces" / PERSON).glob("*.jpg"))):
         shutil.copyfile(picture, folder / "pictures" / f"{number}.jpg")
     return folder

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.appliance.desk import ReleaseDesk
 from tests.appliance.machine import Answer, Machine, MachineError
 
 from turnkey.envelope import SigningKey
@@ -32,7 +33,7 @@ class Prepared:
         card: the card under test; it lives through the stages.
         site: the site, with its desks' and its broker's identities.
         keys: folder with the release role's keys.
-        port: of the broker, on loopback.
+        ports: of the broker and of the update server, on loopback.
         slots: image file of each version of the root file system.
         built: the report of image-build.
     """
@@ -41,7 +42,7 @@ class Prepared:
     card: Path
     site: Site
     keys: Path
-    port: int
+    ports: tuple[int, int]
     slots: dict[str, Path]
     built: dict[str, object]
 
@@ -56,14 +57,16 @@ class Run:
     _machine: Machine | None = None
     _ends: ExitStack = field(default_factory=ExitStack)
     _broker: Broker | None = None
+    _desk: ReleaseDesk | None = None
 
     @property
     def machine(self) -> Machine:
         """The running machine; it is switched on where it is off, and has answered."""
         if self._machine is None:
-            self.new_machine().power_on()
-            self._machine.ready()  # type: ignore[union-attr]
-        assert self._machine is not None
+            machine = self.new_machine()
+            machine.power_on()
+            machine.ready()
+            return machine
         return self._machine
 
     def new_machine(self, *sticks: Path) -> Machine:
@@ -73,10 +76,18 @@ class Run:
         return self._machine
 
     @property
+    def desk(self) -> ReleaseDesk:
+        """IT's release desk; its files are served on loopback from now on."""
+        if self._desk is None:
+            self._desk = ReleaseDesk(self.prepared.out / "desk")
+            self._ends.enter_context(self._desk.served(self.prepared.site, self.prepared.ports[1]))
+        return self._desk
+
+    @property
     def broker(self) -> Broker:
         """The site's broker on loopback, started where it was not."""
         if self._broker is None:
-            self._broker = self._ends.enter_context(Broker(self.prepared.site, port=self.prepared.port))
+            self._broker = self._ends.enter_context(Broker(self.prepared.site, port=self.prepared.ports[0]))
         return self._broker
 
     def turnkey(self, words: str, timeout_s: float = 180.0) -> Answer:

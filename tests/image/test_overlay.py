@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -44,6 +45,27 @@ def test_without_a_good_slot_the_device_stays_up_and_does_not_restart_for_ever(s
 def test_raucs_list_of_slots_is_read(settle: ModuleType) -> None:
     status = {"slots": [{"rootfs.0": {"bootname": "A", "boot_status": "good"}}, {"rootfs.1": {"bootname": "B"}}]}
     assert [slot["bootname"] for slot in settle.slots_of(status)] == ["A", "B"]
+
+
+def examination(**checks: bool) -> str:
+    return json.dumps({"checks": [{"name": name.replace("_", "-"), "holds": holds} for name, holds in checks.items()]})
+
+
+def test_a_changed_interlock_unit_is_not_waited_for(settle: ModuleType) -> None:
+    assert settle.beyond_mending(examination(interlock_units_unchanged=False, ledger_appends=True))
+
+
+def test_a_unit_that_is_late_is_waited_for(settle: ModuleType) -> None:
+    assert not settle.beyond_mending(examination(units_up=False, ledger_appends=True))
+
+
+def test_while_the_ledger_does_not_answer_nothing_is_final(settle: ModuleType) -> None:
+    assert not settle.beyond_mending(examination(interlock_units_unchanged=False, ledger_appends=False))
+
+
+@pytest.mark.parametrize("said", ["", "settings: nothing", "[]", '{"checks": 3}'])
+def test_a_health_check_that_says_nothing_readable_is_asked_again(settle: ModuleType, said: str) -> None:
+    assert not settle.beyond_mending(said)
 
 
 def generate(tmp_path: Path, **files: str) -> dict[str, str]:
@@ -143,5 +165,5 @@ def test_everything_that_starts_is_in_the_preset_and_the_rest_is_off() -> None:
 
 def test_health_alone_marks_a_slot_good() -> None:
     finish = (OVERLAY.parent / "finish.sh").read_text()
-    assert "mask --quiet rauc-mark-good.service" in finish
+    assert "systemctl mask --quiet rauc-mark-good.service" in finish
     assert "ExecStart=/usr/lib/turnkey/settle-slot" in (UNITS / "turnkey-health.service").read_text()
