@@ -45,7 +45,7 @@ Fetched = Callable[[int, int], None]
 """Told how many bytes of a file are here, and of how many."""
 START_LOOK_S, EXAMINE_AGAIN_S = 1.0, 15.0
 """How often it is seen whether all units are up; how long after an examination that failed comes the next."""
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+BOOT_VARIABLE, BOOT_FILE = "TURNKEY_BOOT_ID", Path("/proc/sys/kernel/random/boot_id")
 
 update_app = typer.Typer(
     no_args_is_help=True,
@@ -136,6 +136,18 @@ def run_update() -> None:
     _finish(_run(settings, _server_way), as_json=False)
 
 
+def boot_id() -> str:
+    """The present boot, 32 hexadecimal digits. The unit is told by systemd (%b), since it does not see /proc/sys.
+
+    Raises:
+        UpdateError: it is not known.
+    """
+    try:
+        return (os.environ.get(BOOT_VARIABLE) or BOOT_FILE.read_text()).strip().replace("-", "")
+    except OSError as error:
+        raise UpdateError(UpdateReason.BOOT_UNKNOWN, f"{BOOT_FILE}: {error.strerror}") from error
+
+
 def installer_of(settings: Settings) -> Installer:
     """The installer that the settings name."""
     if settings.update.installer == "simulated":
@@ -162,7 +174,7 @@ def updating_of(settings: Settings, progress: Told) -> Updating:
     if update.models is not None:
         placers["models"] = ModelsPlacer(update.models)
     return Updating(
-        Device(settings.device_id, update.group, update.board, BOOT_ID.read_text().strip(), update.quiet_s),
+        Device(settings.device_id, update.group, update.board, boot_id(), update.quiet_s),
         update.folder,
         root,
         installer_of(settings),

@@ -13,6 +13,8 @@ import typer
 from turnkey.cli import app
 from turnkey.interlock.daemon import UPDATE_RIGHTS
 from turnkey.settings import ConsoleSettings, SocketSettings, UpdateSettings
+from turnkey.update.refusals import UpdateError
+from turnkey.update_cli import BOOT_VARIABLE, boot_id
 
 UNITS = Path(__file__).parents[2] / "systemd"
 SERVICES = ("interlock", "booth", "notary", "uplink", "update", "console")
@@ -183,6 +185,19 @@ def test_the_updater_asks_for_a_restart_and_may_not_cause_one():
     assert has("update", "RuntimeDirectory", marker.parent.name)
     assert has("update", "RuntimeDirectoryPreserve", "yes")
     assert has("update", "StateDirectory", UpdateSettings().folder.name)
+
+
+def test_the_updater_knows_the_boot_although_it_does_not_see_the_kernels_files(monkeypatch: pytest.MonkeyPatch):
+    assert has("update", "ProcSubset", "pid")
+    assert has("update", "Environment", f"{BOOT_VARIABLE}=%b")
+    by_kernel = boot_id()
+    assert re.fullmatch(r"[0-9a-f]{32}", by_kernel)
+    monkeypatch.setenv(BOOT_VARIABLE, by_kernel)
+    monkeypatch.setattr("turnkey.update_cli.BOOT_FILE", Path("/nowhere"))
+    assert boot_id() == by_kernel
+    monkeypatch.delenv(BOOT_VARIABLE)
+    with pytest.raises(UpdateError):
+        boot_id()
 
 
 def test_the_updater_reaches_the_ledger_and_neither_latch_nor_keys():

@@ -29,6 +29,8 @@ def initialise(metadata: Path, trusted_root: Path) -> None:
     metadata.mkdir(parents=True, exist_ok=True)
     root = trusted_root.read_bytes()
     (metadata / ROOT_FILE).write_bytes(root)
+    # After a refresh it is a link into the history of roots, which is not to be written.
+    (metadata / "root.json").unlink(missing_ok=True)
     (metadata / "root.json").write_bytes(root)
 
 

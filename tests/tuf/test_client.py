@@ -123,6 +123,11 @@ def test_a_rotated_root_is_followed(suite: Suite) -> None:
     assert suite.refresh() == 0
     assert suite.asked()[:3] == ["2.root.json", "3.root.json", "4.root.json"]
     assert suite.roles()["root"] == 3
+    assert suite.init() == 0
+    suite.asked()
+    assert suite.refresh() == 0
+    assert suite.asked()[0] == "4.root.json", "what is known of the roots outlasts a second init"
+    assert suite.roles()["root"] == 3
 
 
 def test_a_refused_timestamp_leaves_the_trusted_one(suite: Suite) -> None:

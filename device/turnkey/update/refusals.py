@@ -26,6 +26,7 @@ class UpdateReason(StrEnum):
     NO_INSTALLER = "installer-unreachable"
     POLICY_REFUSED = "policy-refused"
     MODELS_REFUSED = "models-refused"
+    BOOT_UNKNOWN = "boot-unknown"
     BUSY = "update-under-way"
     NO_LEDGER = "ledger-unwritable"
 
