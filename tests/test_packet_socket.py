@@ -18,7 +18,7 @@ from turnkey.device import Device
 from turnkey.interlock.lease import connect
 from turnkey.interlock.peers import listen
 from turnkey.leads.records import PacketPresented
-from turnkey.packet_socket import BoothGone, PacketServer, ask_to_apply, packets_path
+from turnkey.packet_socket import BoothGone, ask_to_apply, packet_server, packets_path
 from turnkey.settings import SocketSettings
 from turnkey_tools.pilot import Pilot
 
@@ -29,7 +29,7 @@ ME = pwd.getpwuid(os.getuid()).pw_name
 def serving(device: Device, operator: str = ME) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="turnkey-") as folder:  # the path of a Unix socket has 107 bytes
         settings = SocketSettings(booth=Path(folder) / "socket", operator_user=operator)
-        server = PacketServer(device.casework, listen(packets_path(settings)), settings)
+        server = packet_server(device.casework, listen(packets_path(settings)), settings)
         server.start()
         try:
             yield packets_path(settings)

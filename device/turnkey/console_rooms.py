@@ -38,7 +38,7 @@ from turnkey.interlock.lease import connect
 from turnkey.interlock.permit import Permit
 from turnkey.interlock.status import InterlockStatus
 from turnkey.leads.policy import PolicyRefusal, SignedPolicy
-from turnkey.leads.records import NotCaptured
+from turnkey.leads.records import NotCaptured, SignInRefused
 from turnkey.settings import Settings, SocketSettings
 from turnkey.vision.framing import framing_guide
 from turnkey.vision.inspector import Inspector
@@ -82,7 +82,7 @@ class LocalRoom:
             return Answer(False, outcome.step, outcome.reason)
         return Answer(True)
 
-    def note(self, note: NotCaptured) -> str:
+    def note(self, note: NotCaptured | SignInRefused) -> str:
         try:
             self._device.notary.record(note)
         except StorageError as error:
@@ -152,7 +152,7 @@ class RemoteRoom:
             return Answer(False, "interlock" if stopped else "booth", "booth-gone")
         return Answer(said.outcome == "recorded", said.step or "", said.reason)
 
-    def note(self, note: NotCaptured) -> str:
+    def note(self, note: NotCaptured | SignInRefused) -> str:
         return send_note(self._sockets.notary, note)
 
     def health(self) -> Health:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -75,47 +76,37 @@ def packet_said(outcome: PacketApplied | Refusal) -> PacketSaid:
     )
 
 
-class PacketServer:
+def packet_server(casework: Casework, listener: socket.socket, settings: SocketSettings) -> Server:
     """Serves casework over `listener` to the operator."""
 
-    def __init__(self, casework: Casework, listener: socket.socket, settings: SocketSettings) -> None:
-        self._casework = casework
-        rights = rights_by_user(((settings.operator_user, frozenset({RIGHT})),))
-        self._server = Server(listener, rights, self._serve, name="packets")
+    def serve(connection: socket.socket, _uid: int, _rights: frozenset[str]) -> None:
+        with suppress(OSError):
+            while _served(connection, casework):
+                pass
 
-    def start(self) -> None:
-        """Begin serving."""
-        self._server.start()
+    return Server(listener, rights_by_user(((settings.operator_user, frozenset({RIGHT})),)), serve, name="packets")
 
-    def is_alive(self) -> bool:
-        """Whether it is being served."""
-        return self._server.is_alive()
 
-    def close(self) -> None:
-        """Serve nobody any more."""
-        self._server.close()
+def _served(connection: socket.socket, casework: Casework) -> bool:
+    """Answer one request; False where the peer has gone, or asked for something else. Raises: OSError."""
+    asked, descriptors, _, _ = socket.recv_fds(connection, len(RIGHT), 1)
+    try:
+        if asked != RIGHT.encode() or len(descriptors) != 1:
+            return False
+        connection.send(_applied(casework, descriptors[0]).model_dump_json().encode())
+        return True
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
 
-    def _serve(self, connection: socket.socket, _uid: int, _rights: frozenset[str]) -> None:
-        try:
-            while True:
-                asked, descriptors, _, _ = socket.recv_fds(connection, len(RIGHT), 1)
-                try:
-                    if asked != RIGHT.encode() or len(descriptors) != 1:
-                        return
-                    connection.send(self._apply(descriptors[0]).model_dump_json().encode())
-                finally:
-                    for descriptor in descriptors:
-                        os.close(descriptor)
-        except OSError:
-            return
 
-    def _apply(self, descriptor: int) -> PacketSaid:
-        try:
-            file = read_packet_file(descriptor)
-        except OSError as error:
-            message = f"The packet cannot be read: {error}."
-            return PacketSaid(outcome="refused", step="case-packet", reason=PacketReason.UNREADABLE, message=message)
-        return packet_said(self._casework.apply(file))
+def _applied(casework: Casework, descriptor: int) -> PacketSaid:
+    try:
+        file = read_packet_file(descriptor)
+    except OSError as error:
+        message = f"The packet cannot be read: {error}."
+        return PacketSaid(outcome="refused", step="case-packet", reason=PacketReason.UNREADABLE, message=message)
+    return packet_said(casework.apply(file))
 
 
 def ask_to_apply(path: Path, descriptor: int, timeout_s: float = ANSWER_TIMEOUT_S) -> PacketSaid:

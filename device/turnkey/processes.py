@@ -33,7 +33,7 @@ from turnkey.notary.daemon import NotaryDaemon, rights_of
 from turnkey.notary.heartbeat import Heart
 from turnkey.notary.journal import Journal
 from turnkey.notary.wire import Standing
-from turnkey.packet_socket import PacketServer, packets_path
+from turnkey.packet_socket import packet_server, packets_path
 from turnkey.policy_file import PolicyFile
 from turnkey.recording import heartbeat, leads_waiting, open_notary, policy_adopted, standing_of, system_clocks
 from turnkey.removal import Remover
@@ -167,7 +167,7 @@ def run_booth(settings: Settings, stop: threading.Event) -> None:
         desk = BoothDesk(booth, open_viewfinder(settings, room.manifest, camera, room.permit))
         remover = Remover(room.gallery, room.notary)
         servers = (
-            PacketServer(casework, listen(packets_path(sockets)), sockets),
+            packet_server(casework, listen(packets_path(sockets)), sockets),
             RemovalServer(remover, listen(removals_path(sockets)), sockets),
             BoothServer(desk, passed_socket() or listen(sockets.booth), sockets),
         )

@@ -16,7 +16,7 @@ from turnkey.cli import app
 from turnkey.console.attempts import LOCK, MOST_ROWS, TRIES, Attempts
 from turnkey.console.officers import Admitted, OfficersError, SignInRefusal, admit, read_officers, weakness
 from turnkey.console.session import Desk, Session
-from turnkey.leads.records import NotCaptured
+from turnkey.leads.records import NotCaptured, SignInRefused
 from turnkey_tools.pilot import Pilot
 
 NOW = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
@@ -156,9 +156,12 @@ def test_wrong_pins_lock_the_badge_through_the_pages_and_through_a_restart(house
         assert title(browser.sign_in(OTHER_BADGE, OTHER_PIN)) == "New booking"
 
 
-def test_an_untrained_officer_is_told_so_and_a_missing_file_admits_nobody(house: House) -> None:
+def test_an_untrained_officer_is_told_so_on_the_ledger_too_and_a_missing_file_admits_nobody(house: House) -> None:
     browser = house.browser()
     assert "out of date" in browser.sign_in(UNTRAINED_BADGE).body
+    assert [event for event in events(house.device) if isinstance(event, SignInRefused)] == [
+        SignInRefused(reason="training-too-old")
+    ]
     house.settings.console.officers.unlink()
     refused = browser.sign_in()
     assert (refused.status, "cannot be used" in refused.body) == (503, True)

@@ -17,7 +17,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from turnkey.interlock.machine import State
 from turnkey.interlock.status import InterlockStatus
-from turnkey.leads.records import NotCaptured
+from turnkey.leads.records import NotCaptured, SignInRefused
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ class Room(Protocol):
         """Take the pictures of a booking and do with them what the policy says."""
         ...
 
-    def note(self, note: NotCaptured) -> str:
-        """Put on the ledger that no picture was taken; stopped or not. Empty, or the reason why it cannot be."""
+    def note(self, note: NotCaptured | SignInRefused) -> str:
+        """Put on the ledger that no picture was taken, or nobody let in; stopped or not. Empty, or why it cannot be."""
         ...
 
     def health(self) -> Health:

@@ -4,6 +4,7 @@ Rules kept here, in the order in which they are enforced:
 1. Where another browser has the console nothing is tried.
 2. A try is counted before the PIN is looked at; a locked badge's PIN is not looked at.
 3. Without a policy nobody signs in: nothing could be captured, and whose training counts is not known.
+4. Whom the policy keeps out, because the training is too old, is counted on the ledger, without the badge.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from turnkey.console.room import Room
 from turnkey.console.session import Desk, Session
 from turnkey.console.words import Words
 from turnkey.database import StorageError
+from turnkey.leads.records import SignInRefused
 
 _BADGE: TypeAdapter[str] = TypeAdapter(Badge)
 STATUS = {
@@ -105,6 +107,8 @@ class SignIn:
             if outcome is SignInRefusal.WRONG:
                 return Refused(SignInRefusal.WRONG)
             self._attempts.succeeded(badge)
+            if outcome is SignInRefusal.TRAINING:
+                self._room.note(SignInRefused(reason="training-too-old"))
         except ValidationError:
             return Refused(SignInRefusal.WRONG)
         except (OfficersError, StorageError):

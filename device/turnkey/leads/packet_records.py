@@ -1,5 +1,5 @@
-"""The records of the rules: a policy that came into force, a case packet that was presented, one that was accepted.
-The ledger's other records are in `records.py`; the rules are the same.
+"""The records of the rules: a policy that came into force, an officer whom it kept out, a case packet that was
+presented, one that was accepted. The ledger's other records are in `records.py`; the rules are the same.
 
 This room does no I/O.
 """
@@ -19,6 +19,13 @@ class PolicyAdopted(Record):
     kind: Literal["policy"] = "policy"
     version: Annotated[int, Field(ge=1)]
     digest: Sha256
+
+
+class SignInRefused(Record):
+    """The policy kept an officer from signing in at the console. Who it was is not on the ledger."""
+
+    kind: Literal["sign-in-refused"] = "sign-in-refused"
+    reason: Literal["training-too-old"]
 
 
 class PacketPresented(Record):

@@ -40,6 +40,7 @@ from turnkey.leads.lead import LeadCandidate as LeadCandidate
 from turnkey.leads.packet_records import PacketAccepted as PacketAccepted
 from turnkey.leads.packet_records import PacketPresented as PacketPresented
 from turnkey.leads.packet_records import PolicyAdopted as PolicyAdopted
+from turnkey.leads.packet_records import SignInRefused as SignInRefused
 from turnkey.leads.standing import Boot as Boot
 from turnkey.leads.standing import Heartbeat as Heartbeat
 from turnkey.leads.standing import OrderSeen as OrderSeen
@@ -157,6 +158,7 @@ Event = Annotated[
     | Heartbeat
     | OrderSeen
     | PolicyAdopted
+    | SignInRefused
     | PacketPresented
     | PacketAccepted
     | Captured

@@ -29,6 +29,7 @@ from turnkey.leads.records import (
     PacketPresented,
     Refused,
     Searched,
+    SignInRefused,
     Updated,
 )
 from turnkey.notary.notary import LeadDraft
@@ -80,10 +81,10 @@ class RecordEvent(_Packet):
 
 
 class Note(_Packet):
-    """Put on the ledger that a booking has no picture, and why. The console's one right here."""
+    """Put on the ledger why a booking has no picture, or that an officer was kept out. The console's one right here."""
 
     ask: Literal["note"]
-    event: NotCaptured
+    event: Annotated[NotCaptured | SignInRefused, Field(discriminator="kind")]
 
 
 class Submit(_Packet):
