@@ -75,6 +75,8 @@ def opencv(spec: Spec, longest_px: int | None) -> Booking:
             small = frame if scale == 1.0 else cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
             detector.setInputSize((small.shape[1], small.shape[0]))
             faces = detector.detect(small)[1]
+            if faces is None:
+                raise SystemExit("it found no face (YuNet is made for faces of 10 to 300 pixels)")
             face = max(faces, key=lambda row: row[2] * row[3]).copy()
             face[:14] /= scale
         with watch.stage("align"):
@@ -155,17 +157,14 @@ def _files(spec: Spec) -> list[Path]:
     return sorted((spec.root / folder).glob(f"*.{ending}"))
 
 
-OPENCV, OPENCV_SCALED = "OpenCV, whole frame", "OpenCV, frame scaled to 320"
+OPENCV, OPENCV_640, OPENCV_320 = "OpenCV, whole frame", "OpenCV, frame scaled to 640", "OpenCV, frame scaled to 320"
 DLIB, DLIB_SCALED = "face_recognition, whole frame", "face_recognition, frame scaled to 800"
 PEERS: dict[str, Callable[[Spec], Booking]] = {
     OPENCV: lambda spec: opencv(spec, None),
-    OPENCV_SCALED: lambda spec: opencv(spec, 320),
+    OPENCV_640: lambda spec: opencv(spec, 640),
+    OPENCV_320: lambda spec: opencv(spec, 320),
     DLIB: lambda spec: face_recognition(spec, None),
     DLIB_SCALED: lambda spec: face_recognition(spec, 800),
 }
-_NEEDS = {
-    OPENCV: ("cv2", "onnx", "faiss"),
-    OPENCV_SCALED: ("cv2", "onnx", "faiss"),
-    DLIB: ("face_recognition", "dlib", "faiss"),
-    DLIB_SCALED: ("face_recognition", "dlib", "faiss"),
-}
+_OPENCV_NEEDS, _DLIB_NEEDS = ("cv2", "onnx", "faiss"), ("face_recognition", "dlib", "faiss")
+_NEEDS = {name: _OPENCV_NEEDS if name.startswith("OpenCV") else _DLIB_NEEDS for name in PEERS}

@@ -16,12 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from turnkey.vision.embedder import centred
-from turnkey.vision.manifest import Calibration, EmbedderEntry, Manifest, read_manifest
+from turnkey.vision.manifest import Calibration, EmbedderEntry, Manifest, ModelError, read_manifest
 from turnkey_tools.evaluate.calibration import calibrate_group, cohort_mean
 from turnkey_tools.evaluate.embeddings import embed_pictures
 from turnkey_tools.evaluate.faces import Picture, list_pictures
+from turnkey_tools.evaluate.files import calibration_of
 from turnkey_tools.evaluate.pairs import score_all_pairs
 from turnkey_tools.evaluate.pipeline import Pipeline
+from turnkey_tools.evaluate.report import EvaluationReport
 
 LFW = "Labeled Faces in the Wild (deep-funneled)"
 
@@ -72,6 +74,24 @@ def fit(
     )
 
 
+def calibrated_by(models: Path, report: EvaluationReport) -> Manifest:
+    """The manifest of a models directory with the cohort mean and the table of a report about its embedder.
+
+    Raises:
+        ModelError: the manifest cannot be read, or the report is about another embedder (`report-of-other-models`).
+    """
+    manifest = read_manifest(models)
+    embedder, subject = manifest.embedder, report.subject
+    if (subject.embedder_sha256, subject.mirrored) != (embedder.sha256, embedder.mirrored):
+        raise ModelError("report-of-other-models", f"the report is about {subject.embedder_id}, not {embedder.id}")
+    cohort = embedder.cohort
+    if subject.cohort == "these faces":
+        acquired = report.faces.pictures - report.faces.without_face
+        cohort = f"{acquired} pictures of {report.faces.persons} persons of equal weight"
+    fitted = Fitted(cohort, report.cohort_mean, calibration_of(report))
+    return manifest.model_copy(update={"embedder": fitted.into(embedder), "calibration": fitted.calibration})
+
+
 def calibrated(
     models: Path, faces: Path, dataset: str, *, cache: Path | None, progress: Callable[[int, int], None], workers: int
 ) -> Manifest:
@@ -97,7 +117,7 @@ def calibrated(
         Pipeline.shipped(models, manifest),
         manifest.embedder.sha256,
         dataset,
-        "turnkeyctl models calibrate --faces DIR",
+        "turnkeyctl models calibrate MODELS --faces DIR",
         cache=cache,
         progress=advance,
         workers=workers,

@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from turnkey_tools.models.accept_commands import accept
+from turnkey_tools.models.calibrate_commands import calibrate
 
 app = typer.Typer(no_args_is_help=True, help="Build the model files from published weights, verify and accept them.")
 app.command()(accept)
+app.command()(calibrate)
 
 
 @app.command()
@@ -77,51 +79,6 @@ def build(
     else:
         for name, digest in hashes.items():
             typer.echo(f"{digest}  {name}")
-
-
-@app.command()
-def calibrate(
-    faces: Annotated[Path, typer.Option(help="Folder of faces, one folder a person.")],
-    dataset: Annotated[str, typer.Option(help="What the faces are, in words: goes into the manifest.")],
-    models: Annotated[Path, typer.Option(help="The models directory; its manifest is rewritten.")] = Path("models"),
-    cache: Annotated[Path, typer.Option(help="Keep embeddings here; outside the repository.")] = Path(
-        "~/.cache/turnkey/embeddings"
-    ),
-) -> None:
-    """Take the cohort mean and the score calibration of the embedder anew, and write them into the manifest.
-
-    For a model that somebody brings (models/README.md), or for faces that are more like those of a place.
-    """
-    import os
-
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from turnkey.vision.manifest import MANIFEST_NAME, ModelError
-    from turnkey_tools.evaluate.faces import NoFacesError
-    from turnkey_tools.models.calibrate import calibrated
-    from turnkey_tools.models.manifest_file import manifest_text
-
-    console = Console(stderr=True)
-    try:
-        with Progress(console=console) as progress:
-            task = progress.add_task("faces", total=None)
-            manifest = calibrated(
-                models,
-                faces,
-                dataset,
-                cache=cache.expanduser(),
-                progress=lambda done, of: progress.update(task, completed=done, total=of),
-                workers=len(os.sched_getaffinity(0)),
-            )
-        temporary = models / f".{MANIFEST_NAME}.{os.getpid()}"
-        temporary.write_text(manifest_text(manifest), encoding="utf-8")
-        temporary.replace(models / MANIFEST_NAME)
-    except (ModelError, NoFacesError, OSError) as error:
-        console.print(f"[red]{error}[/red]")
-        raise typer.Exit(2) from error
-    group = manifest.calibration.groups[0]
-    typer.echo(f"{group.persons} persons, {group.pictures} pictures; no claim below an FMR of {group.smallest_fmr}")
 
 
 @app.command()
