@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,34 +13,69 @@ from vision.portraits import MODELS, REPOSITORY, every_portrait
 
 from turnkey.vision.detector import Detector
 from turnkey.vision.manifest import read_manifest
+from turnkey_tools.bench.booking_worker import Spec
 from turnkey_tools.bench.landmarks import FACE_SIZES_PX, landmark_table
-from turnkey_tools.bench.timing import WARM_UP_ROUNDS, medians_ms
+from turnkey_tools.bench.results import Bar, BenchReport, figure
+from turnkey_tools.bench.timing import WARM_UP_ROUNDS, times_ms
 from turnkey_tools.cli import app
 from turnkey_tools.evaluate.faces import Picture
 
 OPTIONS = ["bench", "vision", "--models", str(MODELS), "--repository", str(REPOSITORY), "--rounds", "5", "--json"]
 
 
-def test_medians_are_of_interleaved_runs() -> None:
+def test_times_are_of_interleaved_runs() -> None:
     order: list[str] = []
 
     def slow() -> None:
         order.append("slow")
         time.sleep(0.005)
 
-    medians = medians_ms({"slow": slow, "quick": lambda: order.append("quick")}, 4)
+    times = times_ms({"slow": slow, "quick": lambda: order.append("quick")}, 4)
     assert order == ["slow", "quick"] * (WARM_UP_ROUNDS + 4)
-    assert medians["slow"] >= 5 > medians["quick"]
+    assert [len(values) for values in times.values()] == [4, 4]
+    assert min(times["slow"]) >= 5
 
 
 def test_what_was_not_measured_is_named() -> None:
     done = CliRunner().invoke(app, [*OPTIONS, "--no-peers"])
     assert done.exit_code == 0, done.output
-    report = json.loads(done.stdout)
-    assert {line.split(":")[0] for line in report["absent"]} == {"float TFLite", "OpenCV"}
-    assert {entry["partitions"] for entry in report["delegation"].values()} == {1}
-    assert all(value > 0 for value in report["medians_ms"].values())
-    assert any("12 MP" in name for name in report["medians_ms"])
+    report = BenchReport.model_validate_json(done.stdout)
+    assert {line.split(":")[0] for line in report.absent} == {"float TFLite", "OpenCV"}
+    assert [one.median for one in report.figures if one.unit == "count"] == [1, 1]
+    timed = [one for one in report.figures if one.unit == "ms"]
+    assert all(0 < one.least <= one.median <= one.p95 <= one.p99 <= one.most for one in timed)
+    assert any("12 MP" in one.name for one in timed)
+    assert report.machine.packages["numpy"] != "absent"
+
+
+def test_figures_are_by_nearest_rank() -> None:
+    found = figure("some", "ms", [float(value) for value in range(100, 0, -1)])
+    assert (found.median, found.p95, found.p99, found.least, found.most, found.count) == (50.5, 95, 99, 1, 100, 100)
+    assert figure("one", "s", [3.0]).p99 == 3
+
+
+def test_a_bar_holds_or_does_not() -> None:
+    assert Bar("memory", 350, "at most", 350).holds
+    assert not Bar("ratio", 2.9, "at least", 3).holds
+
+
+def test_a_booking_is_timed_from_the_shutter_to_the_signed_lead() -> None:
+    options = ["bench", "booking", "--models", str(MODELS), "--repository", str(REPOSITORY), "--bookings", "3"]
+    done = CliRunner().invoke(app, [*options, "--templates", "1000", "--json"])
+    report = BenchReport.model_validate_json(done.stdout)
+    assert done.exit_code == (0 if all(bar.holds for bar in report.bars) else 1)
+    figures = {one.name: one for one in report.figures}
+    assert figures["turnkey: booking"].count == 3
+    assert 0 < figures["turnkey: sign"].median < figures["turnkey: booking"].median
+    assert {"turnkey: capture", "turnkey: embed", "turnkey: search", "turnkey: enrol"} <= set(figures)
+
+
+def test_a_worker_that_fails_says_why(tmp_path: Path) -> None:
+    spec = Spec(root=tmp_path, source="raw", templates=1000, seed=1, weights=tmp_path)
+    command = [sys.executable, "-m", "turnkey_tools.bench.booking_worker", "turnkey", spec.model_dump_json()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode != 0
+    assert "device.toml" in done.stderr
 
 
 def test_landmarks_want_faces_and_twins() -> None:

@@ -38,7 +38,7 @@ PACKAGES = (
     *("opencv-contrib-python", "faiss-cpu", "face-recognition", "dlib", "dlib-bin"),
 )
 SLOW_MS = 3000
-"""Whoever's first booking takes longer gets `SLOW_BOOKINGS` warm ones."""
+"""A peer whose first booking takes longer gets `SLOW_BOOKINGS` warm ones."""
 SLOW_BOOKINGS = 2
 MOST_PEAK_MB, LEAST_OPENCV, LEAST_DLIB = 350.0, 3.0, 10.0
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -75,7 +75,7 @@ class _Booker:
         self.bookings.append(self.read())
 
     def slow(self) -> bool:
-        return bool(self.bookings[0]["ms"] > SLOW_MS)
+        return self.name != OURS and bool(self.bookings[0]["ms"] > SLOW_MS)
 
 
 def bench_booking(

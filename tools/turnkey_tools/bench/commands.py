@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,8 +54,6 @@ def vision(
     int8, the float twins and OpenCV are timed in turns in one run, one thread each. With --landmarks, int8 YuNet is
     compared with float on faces scaled to 60, 150, 300 and 600 pixels.
     """
-    from dataclasses import asdict
-
     from rich.console import Console
     from rich.progress import Progress
 
@@ -64,7 +61,8 @@ def vision(
     from turnkey.vision.litert import Model
     from turnkey.vision.manifest import ModelError, read_manifest
     from turnkey_tools.bench.landmarks import landmark_table
-    from turnkey_tools.bench.vision import bench_vision
+    from turnkey_tools.bench.results import print_report
+    from turnkey_tools.bench.vision import bench_vision, vision_report
     from turnkey_tools.evaluate.faces import NoFacesError, list_pictures
     from turnkey_tools.models.build import DETECTOR_TWIN
     from turnkey_tools.models.golden import GoldenError
@@ -89,18 +87,11 @@ def vision(
     except (ModelError, NoFacesError, GoldenError, SourceError, OSError) as error:
         errors.print(f"[red]{error}[/red]")
         raise typer.Exit(2) from error
+    report = vision_report(result, rows, {"rounds": rounds})
     if as_json:
-        typer.echo(json.dumps({**asdict(result), "landmarks": [asdict(row) for row in rows]}, indent=2))
+        typer.echo(report.model_dump_json(indent=1))
         return
-    for name, value in result.medians_ms.items():
-        typer.echo(f"{value:8.2f} ms  {name}")
-    for name, ratio in result.ratios.items():
-        typer.echo(f"{ratio:8.2f} x   {name} over int8")
-    for name, delegation in result.delegation.items():
-        outside = ", ".join(delegation.left_over) or "nothing"
-        typer.echo(f"{delegation.partitions:8d} XNNPACK partition(s) in {name}; outside: {outside}")
-    for line in result.absent:
-        typer.echo(f"not measured: {line}")
+    print_report(report)
     for row in rows:
         typer.echo(
             f"faces of {row.face_px:3d} px: {row.pictures} pictures, found {row.found_share:.2%}, landmark error "

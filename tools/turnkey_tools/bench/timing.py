@@ -1,4 +1,4 @@
-"""How long a step takes: the median of many runs, peers taken in turn.
+"""How long a step takes: many runs, peers taken in turn.
 
 Rules kept here:
 1. Peers that are compared are run alternately, round by round, so that whatever else the machine does slows them alike.
@@ -7,15 +7,14 @@ Rules kept here:
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Mapping
 
 WARM_UP_ROUNDS = 3
 
 
-def medians_ms(steps: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each step over `rounds`, the steps interleaved."""
+def times_ms(steps: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of each step in each of `rounds`, the steps interleaved."""
     for _ in range(WARM_UP_ROUNDS):
         for step in steps.values():
             step()
@@ -25,4 +24,4 @@ def medians_ms(steps: Mapping[str, Callable[[], object]], rounds: int) -> dict[s
             began = time.perf_counter()
             step()
             times[name].append(1e3 * (time.perf_counter() - began))
-    return {name: statistics.median(values) for name, values in times.items()}
+    return times

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,10 @@ from turnkey.vision.detector import Detector
 from turnkey.vision.embedder import Embedder
 from turnkey.vision.litert import Delegation, Model
 from turnkey.vision.manifest import read_manifest
+from turnkey_tools.bench.landmarks import LandmarkRow
 from turnkey_tools.bench.peers import missing_peers, opencv_steps
-from turnkey_tools.bench.timing import medians_ms
+from turnkey_tools.bench.results import BenchReport, Figure, bench_report, figure
+from turnkey_tools.bench.timing import times_ms
 from turnkey_tools.models.build import DETECTOR_TWIN, EMBEDDER_TWIN
 from turnkey_tools.models.golden import read_golden, read_portrait
 
@@ -33,13 +36,13 @@ class VisionBench:
     """What was measured.
 
     Attributes:
-        medians_ms: by step.
+        times_ms: of every round, by step.
         ratios: how many times as fast int8 embeds as each peer.
         delegation: partitions by model.
         absent: what was not measured, and why.
     """
 
-    medians_ms: dict[str, float]
+    times_ms: dict[str, list[float]]
     ratios: dict[str, float]
     delegation: dict[str, Delegation]
     absent: tuple[str, ...] = field(default=())
@@ -86,16 +89,15 @@ def bench_vision(
         steps.update(opencv_steps(wheels, face, scene))
     else:
         absent.append(f"OpenCV: {lacking}")
-    medians = medians_ms(steps, rounds)
+    times = times_ms(steps, rounds)
     whole = Detector(detector)
-    medians.update(
-        _twelve_megapixels(portrait, whole, Embedder(embedder, manifest.embedder.centre()), max(5, rounds // 3))
-    )
+    whole_embedder = Embedder(embedder, manifest.embedder.centre(), mirrored=manifest.embedder.mirrored)
+    times.update(_twelve_megapixels(portrait, whole, whole_embedder, max(5, rounds // 3)))
     return VisionBench(
-        medians_ms=medians,
+        times_ms=times,
         ratios={
-            name: value / medians["embed, int8"]
-            for name, value in medians.items()
+            name: median(values) / median(times["embed, int8"])
+            for name, values in times.items()
             if name.startswith("embed,") and name != "embed, int8"
         },
         delegation={manifest.detector.id: detector.delegation(), manifest.embedder.id: embedder.delegation()},
@@ -105,7 +107,7 @@ def bench_vision(
 
 def _twelve_megapixels(
     portrait: NDArray[np.uint8], detector: Detector, embedder: Embedder, rounds: int
-) -> dict[str, float]:
+) -> dict[str, list[float]]:
     """Detect, align and embed on a decoded 12 MP frame: the portrait filling the height, as at a booking desk."""
     width, height = TWELVE_MEGAPIXELS
     shown = Image.fromarray(portrait)
@@ -119,4 +121,20 @@ def _twelve_megapixels(
         found = max(detector.find(frame), key=lambda face: face.box.area)
         return embedder.embed(align(frame, detector.refine(frame, found).landmarks))
 
-    return medians_ms({"12 MP frame: detect + align + embed, int8": start_to_end}, rounds)
+    return times_ms({"12 MP frame: detect + align + embed, int8": start_to_end}, rounds)
+
+
+PACKAGES = ("ai-edge-litert", "numpy", "pillow", "opencv-contrib-python")
+
+
+def vision_report(result: VisionBench, rows: list[LandmarkRow], settings: dict[str, str | float | bool]) -> BenchReport:
+    """The bench's report; `rows` are those of `--landmarks`."""
+    figures: list[Figure] = [figure(name, "ms", values) for name, values in result.times_ms.items()]
+    for name, delegation in result.delegation.items():
+        outside = ", ".join(delegation.left_over) or "nothing"
+        figures.append(figure(f"XNNPACK partitions of {name}; outside: {outside}", "count", [delegation.partitions]))
+    for row in rows:
+        for what, value in (("found", row.found_share), ("landmark error, mean", row.mean), ("p95", row.p95)):
+            figures.append(figure(f"faces of {row.face_px} px: {what}", "share", [value]))
+    ratios = {f"{name} over int8": ratio for name, ratio in result.ratios.items()}
+    return bench_report("vision", settings, figures, packages=PACKAGES, ratios=ratios, absent=result.absent)
