@@ -114,7 +114,6 @@ def test_a_dark_face_with_light_on_it_passes(analyzer: Analyzer, share: float) -
         ({"black_share": 0.9}, VisionReason.TOO_DARK),
         ({"eyes_open": 0.01}, VisionReason.EYES_CLOSED),
         ({"mouth_open": 0.5}, VisionReason.MOUTH_OPEN),
-        ({"covered_share": 0.9}, VisionReason.FACE_COVERED),
     ],
 )
 def test_each_limit_refuses_by_its_name(analyzer: Analyzer, change: dict[str, float], expected: VisionReason) -> None:

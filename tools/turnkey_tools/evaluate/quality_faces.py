@@ -10,6 +10,7 @@ Rules kept here:
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, fields
@@ -18,9 +19,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-import turnkey.vision
 from turnkey.capture.camera import CameraError
 from turnkey.capture.picture import decode_picture
+from turnkey.vision import align as alignment
+from turnkey.vision import components, detector, embedder, geometry, litert, mesh, pose
+from turnkey.vision import quality as measuring
 from turnkey.vision.align import align
 from turnkey.vision.detector import Detector
 from turnkey.vision.embedder import Embedder
@@ -32,6 +35,7 @@ from turnkey_tools.evaluate.pipeline import nearest_the_middle
 
 COMPONENT_NAMES = tuple(one.name for one in fields(Components))
 _PART = 200
+_MEASURING = (alignment, components, detector, embedder, geometry, litert, measuring, mesh, pose)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +82,8 @@ class Eye:
         face = self.detector.refine(pixels, face)
         aligned = align(pixels, face.landmarks)
         embedding = self.embedder.measured(aligned)
-        components = measure(face, aligned, self.mesh.find(pixels, face.landmarks), pixels)
-        return np.array([*embedding.template, embedding.length, *astuple(components)], dtype=np.float64)
+        measured = measure(face, aligned, self.mesh.find(pixels, face.landmarks), pixels)
+        return np.array([*embedding.template, embedding.length, *astuple(measured)], dtype=np.float64)
 
 
 def look_at(pictures: Sequence[Picture], models: Path, cache: Path | None, progress: Callable[[], None]) -> Faces:
@@ -134,9 +138,8 @@ def _seen(eye: Eye, path: Path) -> NDArray[np.float64] | None:
 
 def _version(models: Path) -> str:
     digest = hashlib.sha256((models / "manifest.toml").read_bytes())
-    for folder in turnkey.vision.__path__:
-        for source in sorted(Path(folder).glob("*.py")):
-            digest.update(source.read_bytes())
+    for module in _MEASURING:
+        digest.update(inspect.getsource(module).encode())
     return digest.hexdigest()[:32]
 
 
