@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from turnkey.envelope import KeyFileError, SigningKey
 from turnkey.sealed import MAGIC, OpeningKey, SealedFileError, SealingKey
@@ -38,6 +40,13 @@ def test_another_device_another_purpose_and_a_changed_file_do_not_open() -> None
     with pytest.raises(SealedFileError) as refused:
         KEY.open(b"\xff\xd8\xff", "case-packet/v1")
     assert refused.value.reason == "not-sealed"
+
+
+@given(st.binary(max_size=200))
+def test_hostile_bytes_do_not_open_and_raise_nothing_else(data: bytes) -> None:
+    for hostile in (data, MAGIC + data, MAGIC + bytes(32) + data, MAGIC + b"\x01" + bytes(31) + data):
+        with pytest.raises(SealedFileError):
+            KEY.open(hostile, "case-packet/v1")
 
 
 def test_a_key_of_another_kind_is_refused_by_name() -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from turnkey.envelope import SigningKey, sign
-from turnkey.leads.policy import Policy, Retention
+from turnkey.leads.policy import CasePacketRule, Policy, Retention
 from turnkey.leads.records import PAYLOAD_TYPE_LEAD, PAYLOAD_TYPE_POLICY, Lead, LeadCandidate, canonical
+from turnkey.leads.two_people import TwoPeople
 from turnkey_tools.authority import ThrowawayAuthority, throwaway_authority
 from turnkey_tools.leads.desk import Accepted, Reason, Refused, judge
 from turnkey_tools.leads.permitted import PolicyFileError, fault, signed_policies
@@ -84,6 +86,30 @@ def test_each_way_to_exceed_the_policy_is_named(change: dict[str, Any], said: st
     found = fault(changed(**change), {DIGEST: POLICY})
     assert found is not None
     assert said in found
+
+
+@pytest.mark.parametrize(
+    ("retro_search", "partition", "permitted"),
+    [(True, "bookings", True), (True, "cases", False), (False, "bookings", False)],
+)
+def test_a_cases_probe_gives_leads_among_the_bookings_where_the_policy_says_so_and_nowhere_else(
+    retro_search: bool, partition: str, permitted: bool
+) -> None:
+    rule = CasePacketRule(
+        signed_by=TwoPeople(proposer_role="analyst", approver_role="supervisor"),
+        legal_bases=("warrant",),
+        retro_search=retro_search,
+    )
+    lead = changed(booking_number=None, case_number="C-7", partition=partition)
+    found = fault(lead, {DIGEST: POLICY.model_copy(update={"case_packets": rule})})
+    assert (found is None) is permitted
+    assert fault(lead, {DIGEST: POLICY}) is not None, "a policy without case packets permits none of it"
+
+
+@pytest.mark.parametrize("change", [{"booking_number": None}, {"case_number": "C-7"}])
+def test_a_lead_has_one_origin(change: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="a booking's or a case's"):
+        changed(**change)
 
 
 def test_the_desk_refuses_what_the_policy_does_not_permit_and_says_where_it_did_not_look(tmp_path: Path) -> None:
