@@ -29,7 +29,7 @@ from turnkey.settings import Settings
 from turnkey.update.client import Way
 from turnkey.update.fetching import STICK_URL, HttpFetcher, StickFetcher, tls_context
 from turnkey.update.health import Health, examine, started
-from turnkey.update.installer import Installer, SimulatedInstaller, write_whole
+from turnkey.update.installer import Installer, SimulatedInstaller, Slot, write_whole
 from turnkey.update.installer import Progress as Told
 from turnkey.update.ledger import NotarySocket
 from turnkey.update.limits import Limits
@@ -92,16 +92,34 @@ def status(as_json: JsonOption = False) -> None:
         "server": settings.update.server,
         **state.model_dump(),
     }
+    slots: tuple[Slot, ...] = ()
     try:
-        facts["slots"] = [asdict(slot) for slot in installer.slots()]
+        slots = installer.slots()
     except UpdateError as error:
-        facts["slots"] = []
         facts["slots_unknown"] = str(error)
+    facts["slots"] = [asdict(slot) for slot in slots]
     if as_json:
         typer.echo(json.dumps(facts))
         return
-    for name, value in facts.items():
-        typer.echo(f"{name:20} {value}")
+    typer.echo(f"system        {facts['system'] or 'does not say its version'}; software {__version__}")
+    typer.echo(f"updates       for group {settings.update.group}, board {settings.update.board}")
+    typer.echo(f"server        {settings.update.server or 'none: updates come by stick'}")
+    for slot in slots:
+        marks = [word for word, holds in (("runs", slot.booted), ("not good", slot.good is False)) if holds]
+        typer.echo(f"slot          {slot.name}: {slot.version or 'nothing known of'} {', '.join(marks)}".rstrip())
+    if "slots_unknown" in facts:
+        typer.echo(f"slots         {facts['slots_unknown']}")
+    if state.attempt is not None:
+        last = (
+            "arrived" if state.attempt.arrived else "installed, not started yet" if state.attempt.installed else "begun"
+        )
+        typer.echo(f"last system   {state.attempt.version}: {last}")
+    for kind, version in state.placed.items():
+        typer.echo(f"last {kind:8} {version}")
+    if state.refused:
+        typer.echo(f"last refusal  {state.refused}")
+    if state.returned:
+        typer.echo(f"came back     from {len(state.returned)} system(s), which are not taken again")
 
 
 def health(

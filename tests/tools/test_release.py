@@ -256,6 +256,11 @@ def test_a_stick_carries_the_same_state_and_only_the_releases_asked_for(desk: De
     old, new = client.releases()
     assert client.fetch(new).read_bytes() == b"a system"
     assert len(list((tmp_path / "stick" / "targets").iterdir())) == 1
+    desk.did("stick", str(desk.repo), str(tmp_path / "stick.zip"), "--release", name)
+    packed = desk.client(tmp_path / "stick.zip")
+    packed.refresh()
+    assert packed.releases() == (old, new)
+    assert sorted(path.name for path in tmp_path.glob("*stick*")) == ["stick", "stick.zip"]
     assert old.terms.version == "1.1"
 
 

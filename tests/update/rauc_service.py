@@ -35,7 +35,7 @@ from turnkey_tools.certificates import new_ca
 NAME, INTERFACE = "de.pengutronix.rauc", "de.pengutronix.rauc.Installer"
 CONFIG = """<busconfig><type>session</type><listen>unix:dir={folder}</listen><auth>EXTERNAL</auth>
 <policy context="default"><allow send_destination="*"/><allow receive_sender="*"/><allow own="*"/></policy>
-</busconfig>"""
+{more}</busconfig>"""
 
 
 SYSTEM_CONF = """[system]
@@ -62,13 +62,18 @@ case "$1" in get-primary) echo A;; get-state) echo good;; esac
 
 
 class PrivateBus:
-    """A dbus-daemon of the tests' own."""
+    """A dbus-daemon of the tests' own; its address is empty where it does not take its configuration.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: for its files.
+        include: one more configuration file.
+    """
+
+    def __init__(self, folder: Path, include: Path | None = None) -> None:
         program = shutil.which("dbus-daemon")
         assert program is not None, "apt-get install dbus-daemon"
         config = folder / "bus.conf"
-        config.write_text(CONFIG.format(folder=folder))
+        config.write_text(CONFIG.format(folder=folder, more=f"<include>{include}</include>" if include else ""))
         self._process = subprocess.Popen(
             [program, f"--config-file={config}", "--nofork", "--print-address=1"], stdout=subprocess.PIPE, text=True
         )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from booking_room import REPOSITORY
 from update.rauc_service import PrivateBus, RaucService, real_service
 
 from turnkey.update.installer import SIMULATED_MAGIC, Installer, SimulatedInstaller
@@ -116,6 +117,17 @@ class TestRauc:
         release.write_text(text)
         assert RaucInstaller(release).running_version() is None
         assert RaucInstaller(tmp_path / "none").running_version() is None
+
+
+def test_the_bus_takes_the_devices_policy_for_rauc(tmp_path: Path) -> None:
+    with_policy = PrivateBus(tmp_path, include=REPOSITORY / "systemd" / "turnkey-rauc.conf")
+    try:
+        assert with_policy.address.startswith("unix:")
+    finally:
+        with_policy.close()
+    broken = tmp_path / "broken.conf"
+    broken.write_text("<busconfig><policy user='root'>")
+    assert PrivateBus(tmp_path, include=broken).address == ""
 
 
 class TestSimulated:

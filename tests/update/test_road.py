@@ -198,6 +198,9 @@ def test_a_stopped_device_updates_and_comes_back_stopped_with_latch_epoch_and_au
     ]
     code, shown = station.update("status")
     assert (code, shown["system"]) == (0, "1.1")
+    said = CliRunner().invoke(app, ["--config", str(station.pilot.settings_file), "update", "status"]).stdout
+    assert "slot          B: 1.1 runs" in said
+    assert "last system   1.1: arrived" in said
 
 
 def test_a_policy_arrives_where_bookings_read_it_and_only_signed_by_those_who_may(

@@ -229,7 +229,7 @@ def publish_state(
 @app.command()
 def stick(
     repo: RepoArgument,
-    out: Annotated[Path, typer.Argument(help="Directory to make, on the stick.")],
+    out: Annotated[Path, typer.Argument(help="Directory to make on the stick, or a .zip.")],
     name: Annotated[list[str] | None, typer.Option("--release", help="Only these; default: all.")] = None,
 ) -> None:
     """Put a published state on a stick, for `turnkey update apply`. It is good for as long as its timestamp is."""

@@ -170,7 +170,10 @@ def set_roles(root: Root, roles: dict[str, RoleKeys]) -> None:
 
 
 def copy_published(desk: Desk, into: Path, names: Sequence[str]) -> None:
-    """Metadata, and the files of the named targets, into a directory that does not exist. Raises: ReleaseError."""
+    """Metadata, and the files of the named targets, into a directory or a .zip that does not exist.
+
+    Raises: ReleaseError.
+    """
     targets = desk.published_targets()
     if targets is None:
         raise ReleaseError("nothing is published yet")
@@ -182,11 +185,16 @@ def copy_published(desk: Desk, into: Path, names: Sequence[str]) -> None:
         for name in names:
             file = f"{targets.signed.targets[name].hashes['sha256']}.{name}"
             shutil.copy2(desk.targets / file, draft / "targets" / file)
-        draft.rename(into)
+        if into.suffix == ".zip":
+            packed = Path(shutil.make_archive(str(draft), "zip", draft))
+            packed.rename(into)
+        else:
+            draft.rename(into)
     except OSError as error:
         raise ReleaseError(f"{into}: {error}") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+        draft.with_name(f"{draft.name}.zip").unlink(missing_ok=True)
 
 
 def read_metadata(path: Path, kind: type[Kind]) -> Metadata[Kind]:
