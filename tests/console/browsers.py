@@ -148,7 +148,12 @@ class Desktop:
         began_ms = time.time() * 1e3
         stop()
         dark_ms: list[str] = []
-        wait_for(lambda: dark_ms.append(noted) if (noted := self._ask("sessionStorage.dark")) else None or dark_ms)
+
+        def noted() -> bool:
+            dark_ms[:] = [one for one in [self._ask("sessionStorage.dark")] if one]
+            return bool(dark_ms)
+
+        wait_for(noted)
         return float(dark_ms[0]) - began_ms
 
 
