@@ -21,7 +21,8 @@ from turnkey.device import uplink_settings
 from turnkey.uplink.mqtt import Uplink
 from turnkey.uplink.outbox import Outbox
 from turnkey_tools.broker import Broker
-from turnkey_tools.demo.show import DESK, Demo
+from turnkey_tools.demo.keep import BADGE, open_device, processes
+from turnkey_tools.demo.show import BOOKINGS, DESK, Demo
 from turnkey_tools.leads import view
 from turnkey_tools.leads.cli import device_keys
 from turnkey_tools.leads.permitted import signed_policies
@@ -50,19 +51,27 @@ def demonstrate(repository: Path, keep: bool, console: Console) -> int:
             verdict = "everything was seen" if not failed else f"{failed} thing(s) were NOT seen"
             console.print(f"[bold]{verdict}[/], {time.monotonic() - began_s:.1f} s")
             if keep and not failed:
-                _keep(pilot, broker, console)
+                _keep(pilot, broker, repository / "tests" / "faces", console)
     return 0 if not failed else 1
 
 
-def _keep(pilot: Pilot, broker: Broker, console: Console) -> None:
-    """Leave broker, uplink and lead desk running, and say how to go on in another terminal."""
+def _keep(pilot: Pilot, broker: Broker, faces: Path, console: Console) -> None:
+    """Leave the device's processes, broker, uplink and lead desk running, and say how to go on."""
     config = f"--config {pilot.settings_file}"
     keys = pilot.write_keys("release")
-    for picture in pilot.pictures.iterdir():
-        picture.unlink()
-    console.print(
-        f"""
-[bold]Running until Ctrl-C.[/] The device is stopped, and the key is yours. In another terminal, for example:
+    pin = open_device(pilot, [faces / picture for _, picture, _ in BOOKINGS])
+    # Told to end in any of the usual ways, also where a shell started this in the background: the broker ends with it.
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
+    try:
+        with processes(pilot) as address:
+            console.print(
+                f"""
+[bold]Running until Ctrl-C.[/] The officers' console, for any browser on this machine:
+
+  {address}      badge [bold]{BADGE}[/], PIN [bold]{pin}[/], booking numbers like B-4001
+
+The device is stopped, and the key is yours. In another terminal, for example:
 
   .venv/bin/turnkey {config} status
   .venv/bin/turnkey {config} key closed
@@ -70,17 +79,20 @@ def _keep(pilot: Pilot, broker: Broker, console: Console) -> None:
   .venv/bin/turnkeyctl order release --request request.json --role release --key {keys[0]} --out one.json
   .venv/bin/turnkeyctl order cosign one.json --key {keys[1]} --out release.json
   .venv/bin/turnkey {config} order apply release.json
-  .venv/bin/turnkey {config} book B-4001 --pictures tests/faces/ardern
+  .venv/bin/turnkey {config} book B-4001
   .venv/bin/turnkey {config} key open
 
 Leads appear here.""",
-        soft_wrap=True,
-    )
-    # Told to end in any of the usual ways, also where a shell started this in the background: the broker ends with it.
-    for ending in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ending, signal.default_int_handler)
-    site, stop = pilot.site, threading.Event()
-    settings = pilot.settings()
+                soft_wrap=True,
+            )
+            _show_leads(pilot, broker, console)
+    except KeyboardInterrupt:
+        console.print("ended; everything that was provisioned is removed")
+
+
+def _show_leads(pilot: Pilot, broker: Broker, console: Console) -> None:
+    """Send what waits, and print what the lead desk receives, until interrupted."""
+    site, stop, settings = pilot.site, threading.Event(), pilot.settings()
     with (
         Outbox(settings.state / "outbox.db") as outbox,
         Store(pilot.root / "desk.db") as store,
@@ -100,8 +112,6 @@ Leads appear here.""",
                 verdict = desk.next(1.0)
                 if verdict is not None:
                     console.print(view.panel(verdict))
-        except KeyboardInterrupt:
-            console.print("ended; everything that was provisioned is removed")
         finally:
             stop.set()
             uplink.join()
@@ -110,7 +120,7 @@ Leads appear here.""",
 def main() -> None:
     """Entry point of `tools/demo`."""
     arguments = argparse.ArgumentParser(prog="tools/demo", description=__doc__)
-    arguments.add_argument("--keep", action="store_true", help="leave broker and lead desk running, to try things out")
+    arguments.add_argument("--keep", action="store_true", help="leave device, console and lead desk running")
     keep = arguments.parse_args().keep
     sys.exit(demonstrate(Path(__file__).resolve().parents[3], keep, Console(highlight=False)))
 
