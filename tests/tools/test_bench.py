@@ -8,11 +8,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 from typer.testing import CliRunner
 from vision.portraits import MODELS, REPOSITORY, every_portrait
 
 from turnkey.vision.detector import Detector
+from turnkey.vision.litert import Model
 from turnkey.vision.manifest import read_manifest
+from turnkey_tools.bench.boards import BOARDS, Board, Step, model_step, predicted_ms
 from turnkey_tools.bench.booking_worker import Spec
 from turnkey_tools.bench.landmarks import FACE_SIZES_PX, landmark_table
 from turnkey_tools.bench.results import Bar, BenchReport, figure
@@ -68,6 +71,30 @@ def test_a_booking_is_timed_from_the_shutter_to_the_signed_lead() -> None:
     assert figures["turnkey: booking"].count == 3
     assert 0 < figures["turnkey: sign"].median < figures["turnkey: booking"].median
     assert {"turnkey: capture", "turnkey: embed", "turnkey: search", "turnkey: enrol"} <= set(figures)
+
+
+def test_boards_are_predicted_from_operations_and_bytes() -> None:
+    slow, quick = Board("slow", 8, 1.0, 10.0), Board("quick", 32, 2.0, 10.0)
+    computed, read = Step("c", 8_000_000, 1), Step("r", 1, 10_000_000)
+    assert predicted_ms(computed, slow, 1.0) == pytest.approx(1.0)
+    assert predicted_ms(computed, quick, 0.5) == pytest.approx(0.25)
+    assert predicted_ms(read, slow, 1.0) == predicted_ms(read, quick, 1.0) == pytest.approx(1.0)
+
+
+def test_operations_are_counted_in_the_graph() -> None:
+    """SFace is a MobileFaceNet-like network: some 0.4 thousand million multiply-accumulates, ten million weights."""
+    embedder = model_step("embed", Model.load(MODELS, read_manifest(MODELS).embedder))
+    assert 2e8 < embedder.macs < 1e9
+    assert embedder.bytes > read_manifest(MODELS).embedder.bytes * 0.9
+
+
+def test_predictions_are_called_predictions() -> None:
+    options = ["bench", "boards", "--models", str(MODELS), "--rounds", "5", "--templates", "1000", "--json"]
+    report = BenchReport.model_validate_json(CliRunner().invoke(app, options).stdout)
+    for board in BOARDS:
+        lines = [one.name for one in report.figures if board.name in one.name]
+        assert len(lines) == 3
+        assert all("PREDICTED" in line for line in lines)
 
 
 def test_a_worker_that_fails_says_why(tmp_path: Path) -> None:

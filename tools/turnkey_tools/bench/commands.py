@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 from turnkey_tools.bench.audit import audit
+from turnkey_tools.bench.boards_commands import boards
 from turnkey_tools.bench.booking_commands import booking
 from turnkey_tools.bench.capture import capture
 from turnkey_tools.bench.gallery_commands import gallery, spread
@@ -26,6 +27,7 @@ def bench() -> None:
 
 app.command()(audit)
 app.command()(capture)
+app.command()(boards)
 app.command()(booking)
 app.command()(gallery)
 app.command()(spread)
