@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from booking_room import FACES, MODELS, REPOSITORY
+from update.notaries import served_notary
 
-from turnkey.envelope import SigningKey
 from turnkey.interlock.lease import ask
 from turnkey.interlock.machine import State
-from turnkey.interlock.peers import listen
-from turnkey.interlock.permit import Permit, Stopped
 from turnkey.interlock.status import InterlockStatus
 from turnkey.interlock.wire import Request
 from turnkey.leads.records import LedgerEntry
 from turnkey.leads.upkeep import HealthChecked
-from turnkey.notary.daemon import UPDATE_RIGHTS, NotaryDaemon
-from turnkey.notary.journal import Journal
-from turnkey.notary.notary import Clocks, Notary
 from turnkey.update.health import ALWAYS_UP, BOOTH, Health, examine, started, units_up
 from turnkey.update.ledger import NotarySocket
 from turnkey.update.units import INTERLOCK, UnitsUnknown, measure
 from turnkey_tools.pilot import Pilot
 
 GUARDS = (INTERLOCK, "moratorium.target", "turnkey-stopped.path", "turnkey-running.path")
-
-
-class NoLease:
-    def permit(self) -> Permit:
-        raise Stopped("key-opened")
 
 
 class Machine:
@@ -49,14 +37,7 @@ class Machine:
         self.units.mkdir()
         for name in GUARDS:
             (self.units / name).write_text("[Unit]\n")
-        self.journal = Journal(folder / "ledger.db")
-        clocks = Clocks(lambda: datetime.now(UTC), time.monotonic_ns, lambda: os.urandom(16).hex())
-        notary = Notary(self.journal, SigningKey.generate(), lambda *_: None, device_id="booth-1", clocks=clocks)
-        socket = listen(folder / "notary")
-        self.daemon = NotaryDaemon(
-            notary, self.journal, NoLease(), socket, rights={os.getuid(): UPDATE_RIGHTS}, failed=lambda _reason: None
-        )
-        self.daemon.start()
+        self.notary = served_notary(folder)
 
     def say(self, wanted: tuple[str, ...]) -> Mapping[str, str]:
         return {name: self.states.get(name, "inactive") for name in wanted}
@@ -69,12 +50,11 @@ class Machine:
         return [check.name for check in self.examine().checks if not check.holds]
 
     def ledger(self) -> list[HealthChecked]:
-        entries = (LedgerEntry.model_validate_json(data).event for data in self.journal.entries())
+        entries = (LedgerEntry.model_validate_json(data).event for data in self.notary.journal.entries())
         return [event for event in entries if isinstance(event, HealthChecked)]
 
     def close(self) -> None:
-        self.daemon.close()
-        self.journal.close()
+        self.notary.close()
 
 
 @pytest.fixture
@@ -160,7 +140,7 @@ def test_an_interlock_that_does_not_answer_is_a_failure(machine: Machine) -> Non
 
 
 def test_a_ledger_that_takes_nothing_is_a_failure(machine: Machine) -> None:
-    machine.daemon.close()
+    machine.notary.daemon.close()
     assert machine.failed() == ["interlock-units-unchanged", "ledger-appends"]
 
 

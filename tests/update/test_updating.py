@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import time
 import zipfile
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from booking_room import MODELS
+from update.notaries import served_notary
 from update.repository import TARGETS, Repository
 
-from turnkey.envelope import SigningKey
-from turnkey.interlock.peers import listen
-from turnkey.interlock.permit import Permit, Stopped
 from turnkey.leads.records import Captured, LedgerEntry
 from turnkey.leads.upkeep import Updated
-from turnkey.notary.daemon import UPDATE_RIGHTS, NotaryDaemon
-from turnkey.notary.journal import Journal
-from turnkey.notary.notary import Clocks, Notary
 from turnkey.update.installer import SIMULATED_MAGIC, SimulatedInstaller
 from turnkey.update.ledger import NotarySocket
 from turnkey.update.placing import ModelsPlacer, PolicyPlacer
@@ -36,11 +28,6 @@ class PowerCut(BaseException):
     """Ends a run as a power cut does: nothing after it is carried out."""
 
 
-class NoLease:
-    def permit(self) -> Permit:
-        raise Stopped("key-opened")
-
-
 class Room:
     """A device in a moratorium, its repository, and what it did."""
 
@@ -48,18 +35,7 @@ class Room:
         self.folder = folder
         self.repository = Repository()
         self.installer = SimulatedInstaller(folder / "slots.json", "1.0")
-        self.journal = Journal(folder / "ledger.db")
-        clocks = Clocks(lambda: datetime.now(UTC), time.monotonic_ns, lambda: os.urandom(16).hex())
-        self.notary = Notary(self.journal, SigningKey.generate(), lambda *_: None, device_id="booth-1", clocks=clocks)
-        self.daemon = NotaryDaemon(
-            self.notary,
-            self.journal,
-            NoLease(),
-            listen(folder / "notary"),
-            rights={os.getuid(): UPDATE_RIGHTS},
-            failed=lambda _reason: None,
-        )
-        self.daemon.start()
+        self.served = served_notary(folder)
         self.boot = 1
         self.restarts = 0
         self.policy_refusal: str | None = None
@@ -95,12 +71,11 @@ class Room:
         self.boot += 1
 
     def ledger(self) -> list[str]:
-        entries = [LedgerEntry.model_validate_json(data).event for data in self.journal.entries()]
+        entries = [LedgerEntry.model_validate_json(data).event for data in self.served.journal.entries()]
         return [f"{event.step} {event.version or event.what}" for event in entries if isinstance(event, Updated)]
 
     def close(self) -> None:
-        self.daemon.close()
-        self.journal.close()
+        self.served.close()
 
 
 @pytest.fixture
@@ -154,7 +129,7 @@ def test_a_system_that_fails_only_after_it_has_run_is_not_taken_again_either(roo
 
 
 def test_no_restart_while_a_booking_may_be_open(room: Room) -> None:
-    room.notary.record(Captured(attempt_id="0" * 32, frames=1, purpose="booking"))
+    room.served.notary.record(Captured(attempt_id="0" * 32, frames=1, purpose="booking"))
     room.offer("1.1")
     assert room.run().restart == "waits"
     assert room.restarts == 0
@@ -164,7 +139,7 @@ def test_no_restart_while_a_booking_may_be_open(room: Room) -> None:
 
 def test_nothing_is_installed_without_a_ledger(room: Room) -> None:
     room.offer("1.1")
-    room.daemon.close()
+    room.served.daemon.close()
     report = room.run()
     assert report.refusal is not None
     assert report.refusal.reason is UpdateReason.NO_LEDGER
