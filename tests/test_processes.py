@@ -24,7 +24,7 @@ from typer.testing import CliRunner, Result
 
 from turnkey.cli import app
 from turnkey.device import model_id
-from turnkey.envelope import SigningKey
+from turnkey.envelope import SigningKey, peek
 from turnkey.gallery.gallery import Gallery
 from turnkey.interlock.authority import AUTHORITY_TYPE, Authority
 from turnkey.interlock.lease import DaemonError, ask
@@ -32,7 +32,9 @@ from turnkey.interlock.orders import ReleaseRequest
 from turnkey.interlock.status import InterlockStatus
 from turnkey.interlock.switch import SimulatedSwitch
 from turnkey.interlock.wire import Answer, Request
+from turnkey.leads.policy import Policy
 from turnkey.leads.records import (
+    PAYLOAD_TYPE_POLICY,
     Captured,
     Discarded,
     Enrolled,
@@ -42,9 +44,11 @@ from turnkey.leads.records import (
     LeadSigned,
     LedgerEntry,
     OrderSeen,
+    PolicyAdopted,
     Refused,
     Searched,
     SwitchChanged,
+    canonical,
 )
 from turnkey.notary.journal import Journal
 from turnkey.uplink.outbox import Outbox
@@ -227,6 +231,25 @@ def test_a_case_packet_reaches_the_booths_process_as_an_open_file_and_is_searche
     assert "packet-used-before" in again.stdout
     refusals = [event for event in appliance.ledger() if isinstance(event, Refused)]
     assert (refusals[-1].step, refusals[-1].reason) == ("case-packet", "packet-used-before")
+
+
+def test_a_policy_that_follows_is_in_force_in_every_process_and_on_the_ledger(appliance: Appliance) -> None:
+    present = Policy.model_validate_json(peek(appliance.pilot.policy_file.read_bytes()).payload)
+    file = appliance.pilot.root / "offered.json"
+    for version, numbers in ((present.version + 1, r"N-\d"), (present.version, r"M-\d")):
+        changed = present.model_copy(update={"version": version, "booking_number_format": numbers})
+        file.write_bytes(appliance.pilot.authority.sign(PAYLOAD_TYPE_POLICY, canonical(changed), "policy"))
+        followed = appliance.command("policy", "follow", str(file))
+        assert followed.exit_code == (0 if version > present.version else 1), followed.output
+    assert "policy-version-reused" in followed.stderr or "policy-older-than-the-last" in followed.stderr
+    assert "booking-number-malformed" in booked(appliance, "B-1").output
+    assert booked(appliance, "N-1").exit_code == 0
+    wait_for(
+        lambda: (
+            [event.version for event in appliance.ledger() if isinstance(event, PolicyAdopted)]
+            == [present.version, present.version + 1]
+        )
+    )
 
 
 def booked(appliance: Appliance, number: str) -> Result:

@@ -35,6 +35,7 @@ from turnkey.leads.records import Partition
 from turnkey.ledger_cli import ledger_app
 from turnkey.notary.client import ask_standing
 from turnkey.order_cli import authority_app, order_app
+from turnkey.policy_cli import policy_app
 from turnkey.process_cli import process_app
 from turnkey.removal_socket import Expunge
 from turnkey.update_cli import health, update_app
@@ -57,6 +58,7 @@ app.add_typer(update_app, name="update")
 app.command()(health)
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(case_app, name="case")
+app.add_typer(policy_app, name="policy")
 
 PicturesOption = Annotated[
     Path | None, typer.Option(help="Play the pictures of this directory instead of the configured camera.")

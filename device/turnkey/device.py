@@ -36,7 +36,7 @@ from turnkey.interlock.orders import AuthorityFollowed, OrderAccepted, OrderRefu
 from turnkey.interlock.switch import Switch
 from turnkey.leads.decision import Group, OperatingPoint
 from turnkey.leads.policy import PolicyRefusal, SignedPolicy
-from turnkey.leads.records import Heartbeat
+from turnkey.leads.records import Heartbeat, Refused
 from turnkey.notary.heartbeat import Heart
 from turnkey.notary.journal import Journal
 from turnkey.notary.wire import Standing
@@ -232,6 +232,13 @@ class Device:
     def authority(self) -> Authority:
         """Who may sign what."""
         return self._authorities.current
+
+    def follow_policy(self, envelope: bytes) -> SignedPolicy | PolicyRefusal:
+        """Replace the policy by one that follows it; followed or refused, it is on the ledger. Raises: OSError."""
+        outcome = self._policies.follow(envelope, self.authority(), self._clocks.utc_now())
+        if isinstance(outcome, PolicyRefusal):
+            self.notary.record(Refused(step="policy", reason=outcome.reason))
+        return outcome
 
     def policy(self) -> SignedPolicy | PolicyRefusal:
         """The policy in force: signed by a role that the authority lets sign policies. Read anew each time."""

@@ -21,6 +21,10 @@ from turnkey.interlock.authority import Authority
 from turnkey.interlock.latch import Disk, PosixDisk
 from turnkey.leads.policy import PolicyInForce, PolicyReason, PolicyRefusal, SignedPolicy, read_policy
 from turnkey.leads.records import canonical
+from turnkey.update.installer import write_whole
+
+_READABLE = 0o644
+"""A policy is no secret: notary, booth and console read it, each as a user of its own."""
 
 
 def judge_policy(
@@ -103,6 +107,28 @@ class PolicyFile:
                 self._adopted(outcome)
                 return self._remember(outcome)
         return outcome
+
+    def follow(self, envelope: bytes, authority: Authority, now: datetime) -> SignedPolicy | PolicyRefusal:
+        """Replace the file by a policy that follows it and is in force now. Where it is not, nothing has changed.
+
+        Args:
+            envelope: the signed policy.
+            authority, now: as for `in_force`.
+
+        Raises:
+            StorageError: as `in_force`.
+            OSError: the file cannot be written; the old one stands.
+        """
+        self.in_force(authority, now)  # what is in force is remembered before its successor is judged
+        last = self._remembered()
+        if isinstance(last, PolicyRefusal):
+            return last
+        outcome = judge_policy(envelope, authority, self._device_id, now, last)
+        if isinstance(outcome, PolicyRefusal):
+            return outcome
+        write_whole(self._path, envelope)
+        self._path.chmod(_READABLE)
+        return self.in_force(authority, now)
 
     def _remembered(self) -> PolicyInForce | PolicyRefusal | None:
         try:
