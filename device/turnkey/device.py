@@ -42,6 +42,7 @@ from turnkey.notary.journal import Journal
 from turnkey.notary.wire import Standing
 from turnkey.notary.witness import ledger_epoch, order_seen, switch_changed
 from turnkey.policy_file import PolicyFile
+from turnkey.reconciliation import Rounds, reconcile, set_back, stops_missing
 from turnkey.recording import heartbeat, leads_waiting, open_notary, policy_adopted, standing_of, system_clocks
 from turnkey.settings import Settings
 from turnkey.uplink.mqtt import Uplink, UplinkSettings
@@ -142,6 +143,8 @@ class Device:
         self.model_id = model_id(manifest.embedder)
         self.gallery = Gallery(settings.state / "gallery.db", self.model_id, **settings.gallery.model_dump())
         parts.callback(self.gallery.lock)
+        self._disagreement = reconcile(self.gallery, self.notary)
+        known_epoch = ledger_epoch(self.journal)
         self.interlock = Interlock(
             switch or new_switch(settings),
             Latch(settings.state / "latch"),
@@ -152,9 +155,11 @@ class Device:
             utc_now=self._clocks.utc_now,
             witness=self._witness,
             gallery_key=_gallery_key(settings.gallery_key),
-            ledger_epoch=ledger_epoch(self.journal),
+            ledger_epoch=known_epoch,
         )
         parts.callback(self.interlock.close)
+        latched = self.interlock.status().epoch
+        self._disagreement = self._disagreement or stops_missing(self.notary, known_epoch, latched)
         picture_source = camera or new_camera(settings)
         parts.callback(picture_source.close)
         self.booth = Booth(
@@ -182,10 +187,15 @@ class Device:
         self.uplink = Uplink(self.outbox, uplink_settings(settings))
         self.heart = Heart(self.notary, self._heartbeat, self.interlock.halt, settings.attestation.heartbeat_s)
         parts.callback(self.heart.close)
+        self.rounds = Rounds(self._look, self.interlock.halt)
+        parts.callback(self.rounds.close)
 
     def __enter__(self) -> Self:
+        if self._disagreement is not None:
+            self.interlock.halt(self._disagreement)
         self.interlock.start()
         self.heart.start()
+        self.rounds.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -257,6 +267,11 @@ class Device:
     def standing(self) -> Standing:
         """How ledger and policy stand."""
         return standing_of(self.policy(), self.journal, self.leads_waiting(), self.model_id)
+
+    def _look(self) -> str | None:
+        """Whether ledger, published checkpoint and gallery still agree; why the device must stop where not."""
+        self.notary.hold()
+        return set_back(self.gallery, self.notary)
 
     def _heartbeat(self) -> Heartbeat:
         up_ns = self._clocks.monotonic_ns() - self._began_ns

@@ -35,6 +35,7 @@ from turnkey.notary.journal import Journal
 from turnkey.notary.wire import Standing
 from turnkey.packet_socket import packet_server, packets_path
 from turnkey.policy_file import PolicyFile
+from turnkey.reconciliation import HeldToLedger, Rounds, set_back
 from turnkey.recording import heartbeat, leads_waiting, open_notary, policy_adopted, standing_of, system_clocks
 from turnkey.removal import Remover
 from turnkey.removal_socket import RemovalServer, removals_path
@@ -119,8 +120,11 @@ def run_notary(settings: Settings, stop: threading.Event) -> None:
         parts.callback(daemon.close)
         heart = Heart(notary, statement, end.fail, settings.attestation.heartbeat_s)
         parts.callback(heart.close)
+        rounds = Rounds(notary.hold, end.fail)
+        parts.callback(rounds.close)
         daemon.start()
         heart.start()
+        rounds.start()
         end.wait(daemon.is_alive)
 
 
@@ -143,7 +147,7 @@ def run_booth(settings: Settings, stop: threading.Event) -> None:
             room.gallery.lock()
 
         booth = Booth(
-            gate=room,
+            gate=HeldToLedger(room.permit, room.gallery, room.notary, halt),
             camera=camera,
             analyzer=room.analyzer,
             gallery=room.gallery,
@@ -174,6 +178,9 @@ def run_booth(settings: Settings, stop: threading.Event) -> None:
         for server in servers:
             parts.callback(server.close)
             server.start()
+        rounds = Rounds(lambda: set_back(room.gallery, room.notary), halt)
+        parts.callback(rounds.close)
+        rounds.start()
         end.wait(lambda: room.attended() and all(server.is_alive() for server in servers))
 
 

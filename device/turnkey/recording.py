@@ -18,6 +18,8 @@ from turnkey.leads.policy import PolicyRefusal, SignedPolicy
 from turnkey.leads.records import Boot, Heartbeat, PolicyAdopted
 from turnkey.notary.journal import Journal
 from turnkey.notary.notary import Clocks, Notary
+from turnkey.notary.note import log_verifier
+from turnkey.notary.published import PublishedCheckpoint
 from turnkey.notary.wire import Standing
 from turnkey.settings import Settings
 from turnkey.uplink.outbox import Outbox
@@ -38,7 +40,7 @@ def open_notary(settings: Settings, manifest: Manifest, journal: Journal, outbox
         journal, outbox: closed by whoever opened them.
 
     Raises:
-        StorageError: the ledger cannot be written.
+        StorageError: the ledger cannot be written, or is not the one that was signed last.
         KeyFileError, OSError: the signing key cannot be used.
     """
     leads, attestations = (str(Topic(settings.device_id, kind)) for kind in (Kind.LEAD, Kind.ATTESTATION))
@@ -50,17 +52,27 @@ def open_notary(settings: Settings, manifest: Manifest, journal: Journal, outbox
         if outbox.depth() < settings.attestation.most_waiting:
             outbox.put(attestations, envelope, message_id)
 
+    key = SigningKey.from_pem(settings.signing_key.read_bytes())
+    published = published_checkpoint(settings, key)
+    published.hold(journal)
     notary = Notary(
         journal,
-        SigningKey.from_pem(settings.signing_key.read_bytes()),
+        key,
         put_lead,
         device_id=settings.device_id,
         clocks=clocks,
         attestations=put_attestation if settings.attestation.publish else None,
+        published=published,
     )
     models = {entry.id: entry.sha256 for entry in (manifest.detector, manifest.embedder, manifest.mesh)}
     notary.record(Boot(software=__version__, models=models))
     return notary
+
+
+def published_checkpoint(settings: Settings, key: SigningKey) -> PublishedCheckpoint:
+    """The last checkpoint that was signed, kept where the outbox is and not where the ledger is."""
+    path = settings.outbox_file.with_name("checkpoint")
+    return PublishedCheckpoint(path, log_verifier(settings.device_id, key.public))
 
 
 def policy_adopted(signed: SignedPolicy) -> PolicyAdopted:

@@ -157,7 +157,7 @@ def test_what_is_derived_is_made_anew_for_a_ledger_of_the_first_version(
         frontiers.append(frontiers[-1].append(leaf_hash(data)))
     journal.close()
     raw = sqlite3.connect(tmp_path / "ledger.db")
-    for table in ("node", "tally", "derived", "checkpoint"):
+    for table in ("node", "tally", "derived", "checkpoint", "standing"):
         raw.execute(f"DROP TABLE {table}")
     raw.execute("PRAGMA user_version=1")
     raw.commit()
@@ -166,6 +166,8 @@ def test_what_is_derived_is_made_anew_for_a_ledger_of_the_first_version(
     assert [again.root_at(size) for size in range(7)] == [frontier.root() for frontier in frontiers]
     assert [again.frontier_at(size) for size in range(7)] == frontiers
     assert (again.tally("cases"), again.tally("bookings")) == (Tally(4, 5), Tally(0, 0))
+    assert again.standing_rows("cases", 0) == [1, 3, 4, 5]
+    assert (again.standing_rows("cases", 4), again.standing_rows("bookings", 0)) == ([5], [])
     leaf = leaf_hash(again.entries()[3])
     assert included(leaf, 3, 6, again.inclusion(3, 6), again.root())
     assert consistent(4, 6, again.root_at(4), again.root(), again.consistency(4, 6))

@@ -30,7 +30,7 @@ from turnkey.gallery.memory import SecretMemory, no_core_dumps, swap_risk
 from turnkey.gallery.partition import PartitionIndex, Progress, silent
 from turnkey.gallery.results import Candidate, GalleryLocked, OtherModel, SearchResult
 from turnkey.gallery.rotation import begin_rotation, finish_rotation, rotate_batch, rotation_pending
-from turnkey.gallery.rows import PARTITIONS
+from turnkey.gallery.rows import PARTITIONS, Counters
 from turnkey.gallery.search import best_candidates
 from turnkey.gallery.snapshot import Snapshots, sync_folder
 from turnkey.gallery.store import Enrolment, TemplateStore
@@ -232,6 +232,16 @@ class Gallery:
             size, strategy = len(index), index.strategy
         permit.check()
         return SearchResult(partition, size, candidates, strategy)
+
+    def counters(self) -> Counters:
+        """How many rows there are, and the highest number ever given, open or not."""
+        with self.rows() as store:
+            return store.counters()
+
+    def row_numbers(self, partition: str) -> list[int]:
+        """Row numbers of a partition, rising, open or not."""
+        with self.rows() as store:
+            return [int(row) for row in store.numbers(partition)]
 
     def build_graph(self, partition: str, threads: int = 1) -> float:
         """Build and keep the graph of a partition, for the next unlocking. Takes long. Returns its measured recall.

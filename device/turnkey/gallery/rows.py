@@ -14,7 +14,17 @@ from numpy.typing import NDArray
 from turnkey.database import Format, StorageError
 from turnkey.gallery.sealing import KEY_BYTES
 
-__all__ = ["FORMAT", "KEY_BYTES", "PARTITIONS", "TEMPLATE_DIMENSIONS", "Compared", "Enrolment", "Row", "WrongKey"]
+__all__ = [
+    "FORMAT",
+    "KEY_BYTES",
+    "PARTITIONS",
+    "TEMPLATE_DIMENSIONS",
+    "Compared",
+    "Counters",
+    "Enrolment",
+    "Row",
+    "WrongKey",
+]
 
 TEMPLATE_DIMENSIONS = 128
 PARTITIONS = ("bookings", "cases")
@@ -103,6 +113,14 @@ class Enrolment:
     template: NDArray[np.float32]
     taken_at: datetime | None = None
     delete_after: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Counters:
+    """How many rows each partition holds, and the highest number that was ever given to one."""
+
+    rows: dict[str, int]
+    highest: int
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,17 @@ from numpy.typing import NDArray
 
 from turnkey.database import Database, StorageDamaged, StorageError
 from turnkey.gallery.memory import SecretMemory, as_bytes
-from turnkey.gallery.rows import FORMAT, KEY_BYTES, TEMPLATE_DIMENSIONS, Compared, Enrolment, Row, WrongKey
+from turnkey.gallery.rows import (
+    FORMAT,
+    KEY_BYTES,
+    PARTITIONS,
+    TEMPLATE_DIMENSIONS,
+    Compared,
+    Counters,
+    Enrolment,
+    Row,
+    WrongKey,
+)
 from turnkey.gallery.sealing import Sealer
 from turnkey.interlock.permit import Permit
 
@@ -217,6 +227,12 @@ class TemplateStore:
                 if found:
                     return str(found[0][0])
         return None
+
+    def counters(self) -> Counters:
+        """How many rows each partition holds, and the highest number ever given."""
+        counts = dict(self.database.rows("SELECT partition, count(*) FROM template GROUP BY partition"))
+        highest = self.database.rows("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'template'")[0][0]
+        return Counters({partition: int(counts.get(partition, 0)) for partition in PARTITIONS}, int(highest))
 
     def numbers(self, partition: str) -> NDArray[np.int64]:
         """Row numbers of a partition, rising."""

@@ -32,18 +32,23 @@ from turnkey.leads.records import (
     Lead,
     PacketAccepted,
     PacketPresented,
+    Partition,
     Refused,
     Searched,
+    TamperFound,
 )
+from turnkey.notary.journal import Tally
 from turnkey.notary.notary import LeadDraft
 from turnkey.notary.wire import (
     MAX_PACKET,
+    AskRows,
     AskStanding,
     Certify,
     HandOver,
     RecordEvent,
     RecordWork,
     Reply,
+    Rows,
     Standing,
     Submit,
 )
@@ -53,6 +58,8 @@ ANSWER_TIMEOUT_S = 5.0
 RETRY_S = 0.1
 PULSE_S = 0.2
 SILENCE_S = 1.0
+
+_BEHIND_ALL = 2**53 - 1
 
 _REPLY: TypeAdapter[Reply] = TypeAdapter(Reply)
 
@@ -106,7 +113,7 @@ class NotaryClient:
                     raise Stopped("no-permit")
                 with permit.commit():
                     self._ask(RecordWork(ask="work", event=event, run=permit.run.hex()))
-            case PacketPresented() | Refused() | Discarded() | Expunged():
+            case PacketPresented() | Refused() | Discarded() | Expunged() | TamperFound():
                 with permit.commit() if permit else nullcontext():
                     self._ask(RecordEvent(ask="record", event=event))
             case _:
@@ -127,6 +134,21 @@ class NotaryClient:
     def certify(self, removal: Removal) -> bytes:
         """Put an expungement on the ledger; returns its signed receipt. Raises: StorageError."""
         return self._ask(Certify(ask="certify", removal=removal)).receipt.encode()
+
+    def tally(self, partition: Partition) -> Tally:
+        """What the ledger says of a partition of the gallery. Raises: StorageError."""
+        known = self._rows(partition, _BEHIND_ALL)
+        return Tally(known.standing, known.highest)
+
+    def standing_rows(self, partition: Partition, after: int) -> list[int]:
+        """Rows that stand on the ledger, rising, some of those above `after`; none: that was all."""
+        return list(self._rows(partition, after).rows)
+
+    def _rows(self, partition: Partition, after: int) -> Rows:
+        rows = self._ask(AskRows(ask="rows", partition=partition, after=after)).rows
+        if rows is None:
+            raise NotaryGone("notary-answers-nonsense", "the notary does not say which rows it holds")
+        return rows
 
     def hand_over(self) -> None:
         """Have the notary give the outbox what it has not confirmed. Raises: StorageError."""

@@ -36,6 +36,7 @@ from turnkey.notary.wire import (
     Ask,
     AskEpoch,
     AskQuiet,
+    AskRows,
     AskStanding,
     AskUnits,
     Attend,
@@ -49,6 +50,7 @@ from turnkey.notary.wire import (
     RecordUpdate,
     RecordWork,
     Reply,
+    Rows,
     Standing,
     Submit,
     Units,
@@ -58,7 +60,7 @@ from turnkey.settings import SocketSettings
 
 WITNESS_RIGHTS = frozenset({"epoch", "keep", "judged"})
 UPDATE_RIGHTS = frozenset({"update", "quiet", "units"})
-BOOTH_RIGHTS = frozenset({"work", "record", "submit", "hand_over", "attend", "certify"})
+BOOTH_RIGHTS = frozenset({"work", "record", "submit", "hand_over", "attend", "certify", "rows"})
 OPERATOR_RIGHTS = frozenset({"standing"})
 CONSOLE_RIGHTS = frozenset({"note"})
 
@@ -176,6 +178,10 @@ class NotaryDaemon:
                 lead = self._submit(ask)
             case Certify():
                 return _packed(Reply(outcome="done", receipt=self._notary.certify(ask.removal).decode()))
+            case AskRows(partition=partition, after=after):
+                known, rows = self._notary.tally(partition), self._notary.standing_rows(partition, after)
+                answer = Rows(standing=known.standing, highest=known.highest, rows=tuple(rows))
+                return _packed(Reply(outcome="done", rows=answer))
             case AskStanding():
                 return _packed(self._standing())
             case HandOver():

@@ -44,6 +44,8 @@ CREATE TABLE tally (
     highest INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 INSERT INTO tally (partition) VALUES ('bookings'), ('cases');
+CREATE TABLE standing (row INTEGER PRIMARY KEY, partition TEXT NOT NULL) STRICT;
+CREATE INDEX standing_partition ON standing (partition, row);
 CREATE TABLE derived (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL) STRICT;
 INSERT INTO derived VALUES (1, 0);
 CREATE TABLE checkpoint (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL, note TEXT NOT NULL) STRICT;
@@ -167,7 +169,9 @@ class Journal:
                     row,
                     partition,
                 )
-            case Expunged(partition=partition):
+                self._database.execute("INSERT OR REPLACE INTO standing VALUES (?, ?)", row, partition)
+            case Expunged(partition=partition, row=row):
+                self._database.execute("DELETE FROM standing WHERE row = ?", row)
                 self._database.execute("UPDATE tally SET standing = standing - 1 WHERE partition = ?", partition)
 
     def _derive_missing(self) -> None:
@@ -229,6 +233,13 @@ class Journal:
             "SELECT standing, highest FROM tally WHERE partition = ?", partition
         )
         return Tally(standing, highest)
+
+    def standing_rows(self, partition: Partition, after: int) -> list[int]:
+        """Rows enrolled and not expunged, rising: the next few above `after`; none: that was all."""
+        rows = self._database.rows(
+            "SELECT row FROM standing WHERE partition = ? AND row > ? ORDER BY row LIMIT ?", partition, after, _BATCH
+        )
+        return [int(row) for (row,) in rows]
 
     def keep_checkpoint(self, checkpoint: SignedCheckpoint) -> None:
         """Keep the newest signed checkpoint in place of the one before, inside `transaction`."""

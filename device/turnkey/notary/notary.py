@@ -20,7 +20,7 @@ from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Protocol
 
 from turnkey.database import StorageError
 from turnkey.envelope import SigningKey, sign
@@ -35,7 +35,6 @@ from turnkey.leads.records import (
     Expunged,
     Heartbeat,
     Lead,
-    LeadCandidate,
     LeadSigned,
     LedgerEntry,
     Partition,
@@ -43,8 +42,11 @@ from turnkey.leads.records import (
     canonical,
     reference_digest,
 )
-from turnkey.notary.journal import Journal, SignedCheckpoint, SignedLead
+from turnkey.notary.journal import Journal, SignedCheckpoint, SignedLead, Tally
 from turnkey.notary.note import Checkpoint, origin_of, sign_checkpoint
+from turnkey.notary.published import PublishedCheckpoint
+from turnkey.notary.recorder import LeadDraft as LeadDraft
+from turnkey.notary.recorder import Recorder as Recorder
 
 
 class Outlet(Protocol):
@@ -53,25 +55,6 @@ class Outlet(Protocol):
     def __call__(self, message_id: str, envelope: bytes) -> None:
         """Take over one envelope; on disk when this returns."""
         ...
-
-
-@dataclass(frozen=True)
-class LeadDraft:
-    """What the booth knows of a lead; the notary adds id, device, sequence and time. Fields as in `records.Lead`."""
-
-    attempt_id: str
-    booking_number: str | None
-    partition: Partition
-    gallery_size: int
-    threshold: float
-    max_fpir: float
-    model_id: str
-    policy_digest: str
-    probe_quality: int
-    candidates: tuple[LeadCandidate, ...]
-    search: Literal["exhaustive", "graph"] = "exhaustive"
-    search_recall: float = 1.0
-    case_number: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,33 +81,13 @@ class _Attested:
     checkpoint: SignedCheckpoint
 
 
-class Recorder(Protocol):
-    """The notary as the booth has it: in the same process, or at the other end of a socket. Errors as `Notary`'s."""
-
-    def record(self, event: Event, permit: Permit | None = None) -> None:
-        """Append one event; on disk when this returns."""
-        ...
-
-    def submit(self, draft: LeadDraft, permit: Permit) -> Lead:
-        """Have a lead signed, put on the ledger and handed to the outlet."""
-        ...
-
-    def hand_over(self) -> None:
-        """Give the outlet every signed lead it has not confirmed."""
-        ...
-
-    def certify(self, removal: Removal) -> bytes:
-        """Put an expungement on the ledger; returns its signed receipt."""
-        ...
-
-
 class Notary:
     """Appends events and signs leads for one device. Its methods may be called from any thread.
 
     Args:
         outlet: takes signed leads.
         attestations: takes signed attestations; None: they are not published.
-        publish: told of each signed checkpoint after it is on the ledger, to be remembered somewhere else.
+        published: remembers the last signed checkpoint somewhere else than the ledger.
     """
 
     def __init__(
@@ -136,7 +99,7 @@ class Notary:
         device_id: str,
         clocks: Clocks,
         attestations: Outlet | None = None,
-        publish: Callable[[SignedCheckpoint], None] | None = None,
+        published: PublishedCheckpoint | None = None,
     ) -> None:
         self._journal = journal
         self._key = key
@@ -144,7 +107,7 @@ class Notary:
         self._attestations = attestations
         self._device_id = device_id
         self._clocks = clocks
-        self._publish = publish
+        self._published = published
         self._boot_id = clocks.new_id()
         self._boot_place = journal.size
         self._models: dict[str, str] = {}
@@ -276,6 +239,14 @@ class Notary:
             )
         return sign(PAYLOAD_TYPE_RECEIPT, canonical(receipt), self._key)
 
+    def tally(self, partition: Partition) -> Tally:
+        """What the ledger says of a partition of the gallery."""
+        return self._journal.tally(partition)
+
+    def standing_rows(self, partition: Partition, after: int) -> list[int]:
+        """See `Journal.standing_rows`."""
+        return self._journal.standing_rows(partition, after)
+
     def hand_over(self) -> None:
         """Give the outlet every signed lead it has not confirmed, in order. Call at start, and before each capture.
 
@@ -315,8 +286,13 @@ class Notary:
         if self._attestations is not None:
             with suppress(StorageError):
                 self._attestations(attested.message_id, attested.envelope)
-        if self._publish is not None:
-            self._publish(attested.checkpoint)
+        if self._published is not None:
+            self._published.keep(attested.checkpoint)
+
+    def hold(self) -> None:
+        """Hold the ledger to the last checkpoint that was signed. Raises: StorageDamaged: it is another one."""
+        if self._published is not None:
+            self._published.hold(self._journal)
 
     def _append(self, event: Event) -> LedgerEntry:
         entry = LedgerEntry(

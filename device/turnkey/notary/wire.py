@@ -27,9 +27,11 @@ from turnkey.leads.records import (
     NotCaptured,
     PacketAccepted,
     PacketPresented,
+    Partition,
     Refused,
     Searched,
     SignInRefused,
+    TamperFound,
     Updated,
 )
 from turnkey.notary.notary import LeadDraft
@@ -77,7 +79,7 @@ class RecordEvent(_Packet):
     """Put on the ledger what happens in a moratorium as well."""
 
     ask: Literal["record"]
-    event: Annotated[PacketPresented | Refused | Discarded | Expunged, Field(discriminator="kind")]
+    event: Annotated[PacketPresented | Refused | Discarded | Expunged | TamperFound, Field(discriminator="kind")]
 
 
 class Note(_Packet):
@@ -140,6 +142,22 @@ class RecordUpdate(_Packet):
     event: Annotated[Updated | HealthChecked, Field(discriminator="kind")]
 
 
+class AskRows(_Packet):
+    """Which rows of the gallery does the ledger hold above a number? With their count and the highest ever."""
+
+    ask: Literal["rows"]
+    partition: Partition
+    after: Annotated[int, Field(ge=0)]
+
+
+class Rows(_Packet):
+    """The answer to `AskRows`. `rows`: the next few that stand; none: that was all."""
+
+    standing: int
+    highest: int
+    rows: tuple[int, ...]
+
+
 class AskQuiet(_Packet):
     """How long ago was the last picture taken?"""
 
@@ -186,6 +204,7 @@ Ask = (
     | AskUnits
     | Certify
     | AskStanding
+    | AskRows
 )
 ASK: TypeAdapter[Ask] = TypeAdapter(Annotated[Ask, Field(discriminator="ask")])
 
@@ -198,6 +217,7 @@ class Reply(_Packet):
             what was asked is none of the above, or is not this user's.
         reason, message: where it is not done.
         lead: what was signed, for `Submit`.
+        rows: for `AskRows`.
         receipt: the envelope, for `Certify`.
     """
 
@@ -205,4 +225,5 @@ class Reply(_Packet):
     reason: str = ""
     message: str = ""
     lead: Lead | None = None
+    rows: Rows | None = None
     receipt: str = ""

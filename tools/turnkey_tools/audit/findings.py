@@ -53,6 +53,7 @@ CATALOGUE: Final[dict[str, tuple[Severity, str]]] = {
     "state-jump": (_V, "recognition began from a state that the ledger does not know of"),
     "state-contradicted": (_V, "a heartbeat says another state than the last change of state"),
     "epoch-fell": (_V, "the stop number fell: the latch was set back"),
+    "stop-missing": (_W, "the stop numbers have a gap: a stop was latched that could not be recorded"),
     "running-with-open-key": (_V, "a heartbeat says that it runs while a channel of the key is open"),
     "relay-closed-while-key-open": (_W, "the camera's relay is closed although both channels of the key are open"),
     # who follows from what
@@ -65,7 +66,8 @@ CATALOGUE: Final[dict[str, tuple[Severity, str]]] = {
     "heartbeat-missing": (_V, "the numbers of the heartbeats have a gap: a heartbeat was taken out"),
     "counter-wrong": (_V, "a heartbeat counts other captures, searches or leads than the ledger holds"),
     # what the device found itself
-    "device-found-tampering": (_V, "the device found that its own stores disagree"),
+    "device-found-tampering": (_V, "the device found that its own stores disagree, and stopped"),
+    "device-put-right": (_W, "the device found a trace of a kill in its own stores, and put it right"),
     # time
     "not-exported": (_N, "this export holds no entries for it"),
     "state-unknown": (_N, "the export begins after the last change of state"),

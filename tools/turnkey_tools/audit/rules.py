@@ -113,9 +113,8 @@ class Rules:
             case Boot() as event:
                 self._on_boot(event)
             case TamperFound() as event:
-                self._find(
-                    "device-found-tampering", entry, f"{event.finding}; expected {event.expected}, found {event.found}"
-                )
+                code = "device-found-tampering" if event.stopped else "device-put-right"
+                self._find(code, entry, f"{event.finding}; expected {event.expected}, found {event.found}")
         return self._found
 
     def skip(self) -> None:
@@ -166,6 +165,8 @@ class Rules:
         begins = event.state == "RUNNING" and (event.previous != "RUNNING" or self.state != "RUNNING")
         if event.epoch < self._epoch:
             self._find("epoch-fell", entry, f"{event.epoch} after {self._epoch}")
+        elif event.epoch > self._epoch + 1 and self._epoch:
+            self._find("stop-missing", entry, f"{event.epoch} after {self._epoch}")
         if begins:
             self._begun(entry, event)
         if event.state != "RUNNING":
