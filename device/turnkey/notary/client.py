@@ -142,7 +142,8 @@ class NotaryClient:
 
     def standing_rows(self, partition: Partition, after: int) -> list[int]:
         """Rows that stand on the ledger, rising, some of those above `after`; none: that was all."""
-        return list(self._rows(partition, after).rows)
+        numbers = self._rows(partition, after).numbers
+        return [int(number) for number in numbers.split(",")] if numbers else []
 
     def _rows(self, partition: Partition, after: int) -> Rows:
         rows = self._ask(AskRows(ask="rows", partition=partition, after=after)).rows

@@ -180,7 +180,7 @@ class NotaryDaemon:
                 return _packed(Reply(outcome="done", receipt=self._notary.certify(ask.removal).decode()))
             case AskRows(partition=partition, after=after):
                 known, rows = self._notary.tally(partition), self._notary.standing_rows(partition, after)
-                answer = Rows(standing=known.standing, highest=known.highest, rows=tuple(rows))
+                answer = Rows(standing=known.standing, highest=known.highest, numbers=",".join(map(str, rows)))
                 return _packed(Reply(outcome="done", rows=answer))
             case AskStanding():
                 return _packed(self._standing())

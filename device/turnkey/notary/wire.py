@@ -151,11 +151,11 @@ class AskRows(_Packet):
 
 
 class Rows(_Packet):
-    """The answer to `AskRows`. `rows`: the next few that stand; none: that was all."""
+    """The answer to `AskRows`. `numbers`: the next few that stand, joined by commas; none: that was all."""
 
     standing: int
     highest: int
-    rows: tuple[int, ...]
+    numbers: Annotated[str, StringConstraints(pattern=r"^([0-9]+(,[0-9]+)*)?$")]
 
 
 class AskQuiet(_Packet):
