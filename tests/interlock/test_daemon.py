@@ -31,7 +31,7 @@ from turnkey.interlock.orders import (
     make_moratorium_order,
     make_release_order,
 )
-from turnkey.interlock.peers import listen
+from turnkey.interlock.peers import MAX_CONNECTIONS_EACH, listen
 from turnkey.interlock.permit import Permit, Stopped
 from turnkey.interlock.status import InterlockStatus
 from turnkey.interlock.switch import SimulatedSwitch
@@ -305,10 +305,10 @@ def test_a_client_that_hangs_does_not_hold_up_the_stop(served, running):
 
 
 def test_one_user_cannot_keep_the_others_out(served, running):
-    """A fifth connection of one user is turned away, and is taken again once another has gone."""
+    """One connection too many of one user is turned away, and is taken again once another has gone."""
     served()
     path = running.folder / "socket"
-    held = [connect(path) for _ in range(4)]
+    held = [connect(path) for _ in range(MAX_CONNECTIONS_EACH)]
     time.sleep(0.1)
     with pytest.raises(DaemonError):
         ask(path, Request(ask="status"))
