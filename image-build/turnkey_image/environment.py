@@ -30,8 +30,10 @@ SITE: Final = HOME / "lib" / f"python{PYTHON}" / "site-packages"
 GLIBC_OF_WHEELS: Final = ("2_34", "2_31", "2_28", "2_27", "2_26", "2_24", "2_17")
 """manylinux tags that Debian 13 (glibc 2.41) can run and that wheels are published for."""
 
-NOT_ON_A_DEVICE: Final = re.compile(r"(^|/)(tests?|testing/data|include|benchmarks?)(/|$)|\.(pyi|pxd|h|hpp|a|c|cpp)$")
-"""Files of packages that run nothing: their tests, headers and type stubs. Licences stay."""
+NOT_ON_A_DEVICE: Final = re.compile(
+    r"(^|/)(tests?|testing/data|include|benchmarks?)(/|$)|\.(pyi|pxd|h|hpp|a|c|cpp)$|WebGpuAccelerator\.so$"
+)
+"""Files of packages that run nothing: their tests, headers, type stubs, drivers of a GPU. Licences stay."""
 
 _KEPT: Final = re.compile(r"^numpy/(testing|_core/tests/_natype)|^pydantic/|^unittest/")
 

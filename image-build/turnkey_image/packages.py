@@ -18,6 +18,7 @@ BUILD_ONLY: Final = (
     "apt-utils",
     "busybox",
     "cpio",
+    "debconf",
     "debian-archive-keyring",
     "dracut-install",
     "gpgv",
@@ -27,11 +28,12 @@ BUILD_ONLY: Final = (
     "klibc-utils",
     "libapt-pkg7.0",
     "libklibc",
+    "perl-base",
     "sqv",
     "tzdata",
     "ucf",
 )
-"""What installs packages and makes initramfs images: a device does neither."""
+"""What installs packages and makes initramfs images, and the language that is written in: a device does neither."""
 
 _INFO: Final = Path("var/lib/dpkg/info")
 _STATUS: Final = Path("var/lib/dpkg/status")

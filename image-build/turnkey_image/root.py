@@ -46,7 +46,7 @@ NOT_UNPACKED: Final = tuple(
 
 NOT_ON_A_DEVICE: Final = (
     *(f"usr/lib/python3*/{name}" for name in ("ensurepip", "idlelib", "pydoc_data", "test", "tkinter", "turtledemo")),
-    *("usr/include", "usr/share/perl", "usr/share/doc-base", "usr/share/zoneinfo/right"),
+    *("usr/include", "usr/share/perl", "usr/share/doc-base", "usr/share/zoneinfo/right", "usr/lib/*/gconv"),
 )
 """What Debian's packages bring that nothing on a device reads."""
 
@@ -165,10 +165,10 @@ def _clear(root: Path, board: Board) -> None:
         shutil.rmtree(root / name, ignore_errors=True)
     for pattern in ("boot/System.map*", "boot/config-*", "vmlinuz*", "initrd.img*", "finish.sh", "root/.[a-z]*"):
         for path in root.glob(pattern):
-            path.unlink()
+            _remove(path)
     for folder in ("var", "run", "tmp"):
         for path in (root / folder).iterdir():
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            _remove(path)
     _write(root / "etc/machine-id", "")
     _write(root / "etc/hostname", "turnkey\n")
     for name, target in (
@@ -252,6 +252,13 @@ def digest(root: Path, epoch: int) -> str:
 
 def _kept(board: Board) -> tuple[str, ...]:
     return board.has_kernel_modules
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _copy(source: Path, root: Path) -> None:

@@ -81,7 +81,7 @@ class Machine:
         net = ["-netdev", "user,id=n0", "-device", "virtio-net-pci,netdev=n0,romfile="] if self.network else []
         serial = self.log.open("ab")
         self._process = subprocess.Popen(
-            ["qemu-system-aarch64", "-M", "virt,accel=tcg", "-accel", "tcg,thread=multi", "-cpu", "cortex-a53",
+            ["qemu-system-aarch64", "-M", "virt", "-accel", "tcg,thread=multi", "-cpu", "cortex-a53",
              "-smp", str(self.cores), "-m", str(self.memory_mib), "-display", "none", "-monitor", "none",
              "-serial", "stdio", "-bios", str(UBOOT), *drives, *(net or ["-nic", "none"]),
              "-device", "virtio-rng-pci", "-device", "virtio-serial-pci",
