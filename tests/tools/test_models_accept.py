@@ -177,3 +177,24 @@ def test_the_example_requirements_are_requirements() -> None:
     import tomllib
 
     Requirements.model_validate(tomllib.loads((MODELS / "requirements.toml").read_text()))
+
+
+def test_calibrate_puts_a_reports_table_into_the_manifest(tmp_path: Path, good: EvaluationReport) -> None:
+    files(tmp_path, good.model_copy(update={"calibration": good.calibration[:1] * 2}))
+    models = tmp_path / "models"
+    command = ["models", "calibrate", str(models), "--report", str(tmp_path / "report.json")]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    manifest = read_manifest(models)
+    assert len(manifest.calibration.groups) == 2
+    assert models_digest(manifest) != models_digest(read_manifest(MODELS))
+    assert not list(models.glob(".*"))
+
+
+def test_calibrate_refuses_a_report_about_other_models(tmp_path: Path, good: EvaluationReport) -> None:
+    files(tmp_path, good.model_copy(update={"subject": replace(good.subject, embedder_sha256="0" * 64)}))
+    before = (tmp_path / "models" / "manifest.toml").read_bytes()
+    command = ["models", "calibrate", str(tmp_path / "models"), "--report", str(tmp_path / "report.json")]
+    assert CliRunner().invoke(app, command).exit_code == 2
+    assert CliRunner().invoke(app, command[:3]).exit_code == 2  # neither a report nor faces
+    assert (tmp_path / "models" / "manifest.toml").read_bytes() == before
