@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 from patience import wait_for
 
 from turnkey.database import StorageError
 from turnkey.envelope import SigningKey
+from turnkey.gallery.gallery import Gallery
 from turnkey.interlock.lease import connect
 from turnkey.interlock.machine import Event as Happening
 from turnkey.interlock.machine import State
@@ -36,6 +38,7 @@ from turnkey.notary.client import NotaryClient, NotaryGone
 from turnkey.notary.daemon import BOOTH_RIGHTS, UPDATE_RIGHTS, WITNESS_RIGHTS, NotaryDaemon
 from turnkey.notary.journal import Journal
 from turnkey.notary.notary import Clocks, LeadDraft, Notary
+from turnkey.reconciliation import HeldToLedger
 from turnkey.recording import standing_of
 
 ATTEMPT, OTHER_ATTEMPT = "0" * 32, "1" * 32
@@ -339,3 +342,31 @@ def test_how_long_ago_the_last_picture_was_taken_is_told(updated: Site) -> None:
     since = asked(updated, {"ask": "quiet"})["since_capture_s"]
     assert isinstance(since, float)
     assert since >= 0
+
+
+def test_a_booth_across_the_socket_is_held_to_the_ledgers_rows(site: Open, tmp_path: Path) -> None:
+    """What a kill left is put right before the first permit is given out; what none explains ends the booth."""
+    here = site()
+    gallery = Gallery(tmp_path / "gallery.db", "model-0")
+    unit = np.zeros(128, np.float32)
+    unit[0] = 1.0
+    gallery.unlock(b"k" * 32)
+    for number in range(1, 5):
+        gallery.enrol("cases", f"C-{number}", unit, quality=50, enrolled_at=datetime.now(UTC), permit=live())
+    for row in (1, 2, 3):
+        here.notary.record(Enrolled(attempt_id=ATTEMPT, partition="cases", row=row))
+    gallery.expunge("cases", "C-2")
+    halted: list[str] = []
+    gate = HeldToLedger(live, gallery, here.booth, halted.append)
+    gate.permit()
+    gate.permit()
+    assert gallery.row_numbers("cases") == here.booth.standing_rows("cases", 0) == [1, 3]
+    assert here.kinds().count("tamper") == 2
+    here.notary.record(Enrolled(attempt_id=ATTEMPT, partition="cases", row=99))
+    with pytest.raises(Stopped, match="gallery-older-than-ledger"):
+        HeldToLedger(live, gallery, here.booth, halted.append).permit()
+    assert halted == ["gallery-older-than-ledger"]
+
+
+def live() -> Permit:
+    return Permit(time.monotonic_ns, time.monotonic_ns() + 600 * 10**9)

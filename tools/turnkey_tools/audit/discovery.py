@@ -62,6 +62,7 @@ class CaseFile:
     policies: set[str] = field(default_factory=set)
     software: list[str] = field(default_factory=list)
     model_files: dict[str, str] = field(default_factory=dict)
+    _newest: Searched | None = None
     _attempts: set[str] = field(default_factory=set)
     _rows: dict[tuple[str, int], None] = field(default_factory=dict)
 
@@ -86,9 +87,10 @@ class CaseFile:
                 ranks = [rank for rank, digest in enumerate(candidates, 1) if self._digest(attempt) == digest]
                 if ranks or attempt in self._attempts:
                     self.named += bool(ranks)
+                    searched = _facts(self._newest) if self._newest and self._newest.attempt_id == attempt else {}
                     what = "it was named in a lead" if ranks else "a lead was signed for it"
                     facts = {"lead_id": event.lead_id, "envelope_sha256": event.envelope_digest}
-                    self._note(entry, what, **facts, rank=ranks[0] if ranks else None)
+                    self._note(entry, what, **facts, **searched, rank=ranks[0] if ranks else None)
             case Enrolled(attempt_id=attempt, partition=partition, row=row) if attempt in self._attempts:
                 self._rows[partition, row] = None
                 self._note(entry, "a template was enrolled", partition=partition, row=row)
@@ -110,13 +112,10 @@ class CaseFile:
         return True
 
     def _search(self, entry: LedgerEntry, event: Searched) -> None:
+        self._newest = event
         if event.attempt_id in self._attempts:
-            self._note(
-                entry, "it was searched", database=event.partition, templates=event.gallery_size,
-                threshold=event.threshold, max_fpir=event.max_fpir, method=event.search, recall=event.search_recall,
-                model=event.model_id, policy_sha256=event.policy_digest,
-                result=f"{event.candidates} candidate(s)" if event.candidates else "none",
-            )  # fmt: skip
+            result = f"{event.candidates} candidate(s)" if event.candidates else "none"
+            self._note(entry, "it was searched", **_facts(event), result=result)
         elif any(partition == event.partition for partition, _ in self._rows):
             self.searches_against += 1
             if event.threshold is not None:
@@ -129,6 +128,19 @@ class CaseFile:
     def _note(self, entry: LedgerEntry, what: str, **facts: object) -> None:
         shown = {name: str(value) for name, value in facts.items() if value is not None}
         self.lines.append(Line(entry.index, entry.at.isoformat(), what, shown))
+
+
+def _facts(event: Searched) -> dict[str, object]:
+    return {
+        "database": event.partition,
+        "templates": event.gallery_size,
+        "threshold": event.threshold,
+        "max_fpir": event.max_fpir,
+        "method": event.search,
+        "recall": event.search_recall,
+        "model": event.model_id,
+        "policy_sha256": event.policy_digest,
+    }
 
 
 def as_json(audit: Audit, case: CaseFile) -> str:
@@ -151,6 +163,22 @@ def as_json(audit: Audit, case: CaseFile) -> str:
     )
 
 
+def _against(case: CaseFile) -> str:
+    if not case.searches_against:
+        return (
+            "This export holds no enrolment of this number, so the searches that were compared with it cannot be "
+            f"counted; {case.named:,} named it in a lead."
+            if case.named
+            else "None: no template of this number stood in the gallery while others were searched."
+        )
+    between = f", at thresholds of {case.thresholds[0]:g} to {case.thresholds[-1]:g}" if case.thresholds else ""
+    return (
+        f"While a template of this number stood in the gallery, {case.searches_against:,} searches of other people "
+        f"were compared with it{between}; {case.named:,} of them named it in a lead. The others had the result none, "
+        "as far as this number goes."
+    )
+
+
 def page(audit: Audit, case: CaseFile) -> str:
     """The pack as one self-contained page."""
     rows = "".join(
@@ -167,7 +195,6 @@ def page(audit: Audit, case: CaseFile) -> str:
         if case.lines
         else "<p>None. The device's ledger holds nothing about this number.</p>"
     )
-    between = f", at thresholds of {case.thresholds[0]:g} to {case.thresholds[-1]:g}" if case.thresholds else ""
     files = "".join(f"<li>{escape(name)}: <code>{digest}</code></li>" for name, digest in case.model_files.items())
     return document(
         f"Discovery: {escape(case.number)}",
@@ -175,9 +202,7 @@ def page(audit: Audit, case: CaseFile) -> str:
         f'<p class="verdict">{escape(case.number)}</p>'
         f"<p>{escape(LIMITS)}</p>"
         f"<h2>What was done</h2>{entries}"
-        f"<h2>Searches of others against it</h2><p>While a template of this number stood in the gallery, "
-        f"{case.searches_against:,} searches of other people were compared with it{between}; {case.named:,} of them "
-        "named it in a lead. The others had the result none, as far as this number goes.</p>"
+        f"<h2>Searches of others against it</h2><p>{escape(_against(case))}</p>"
         f"<h2>System</h2><p>Software {escape(', '.join(case.software) or '?')}. Models: "
         f"{escape(', '.join(sorted(case.models)) or 'none used')}.</p><ul>{files}</ul>"
         f"<h2>How far the history can be believed</h2><p>The ledger this was drawn from: {audit.verdict}, "
