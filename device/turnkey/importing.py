@@ -153,8 +153,10 @@ class Importer:
             frame = Frame(decode_picture(data, picture.file.name), self.clocks.monotonic_ns(), picture.file.name)
         except CameraError as error:
             return self._refused(attempt_id, "capture", error.reason, partition, digest)
-        analysis = self.analyzer.analyze(frame, permit, self.policy.quality_limits(self.analyzer.limits))
-        overwrite((frame,))
+        try:
+            analysis = self.analyzer.analyze(frame, permit, self.policy.quality_limits(self.analyzer.limits))
+        finally:
+            overwrite((frame,))
         if not isinstance(analysis, Analysis):
             return self._refused(attempt_id, "vision", analysis.reason, partition, digest)
         now = self.clocks.utc_now()

@@ -79,7 +79,13 @@ proposer_role = "analyst"
 approver_role = "supervisor"
 
 # [quality]                                  # limits of single components, where the device's own are not to hold
-# max_yaw_degrees = 15
+# max_yaw_degrees = 15                       # this one and the next: a mugshot's pose
+# max_pitch_degrees = 15
+# max_mouth_open = 0.06                      # gap between the lips, over the distance from eyes to chin
+# min_eyes_open = 0.05                       # gap between the lids, over the same
+# min_light_evenness = 0.3                   # 1 where both cheeks are lit alike
+# max_background_unrest = 6                  # grey levels between neighbours; 0 is a painted wall
+# min_inter_eye_px = 90                      # every name and its unit: device/turnkey/vision/limits.py
 
 # [template_packs]                           # leave it out, and no template goes to another Turnkey, or comes from one
 # proposer_role = "analyst"

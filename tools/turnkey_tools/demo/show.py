@@ -9,7 +9,7 @@ import shutil
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +50,9 @@ LATE_CASE = ("C-2026-1204", "obama/obama-senate.jpg", "B-1001")
 DESK = "lead-desk"
 LEAD_TIMEOUT_S = 10.0
 STOP_AFTER_S = 1.2
+BOOKED_BEFORE_THE_STOP = 2
+PATIENCE_S = 60.0
+"""How long the slowest machine may take for what is waited for."""
 
 
 @dataclass
@@ -235,10 +238,12 @@ class Demo:
 
         officer = threading.Thread(target=keep_booking, name="officer")
         officer.start()
+        _wait(lambda: len(outcomes) >= BOOKED_BEFORE_THE_STOP)
         time.sleep(STOP_AFTER_S)
         opened_ns = time.monotonic_ns()
         self._switch.open_key()
         dead_ms = (time.monotonic_ns() - opened_ns) / 1e6
+        _wait(lambda: isinstance(outcomes[-1][1], Refusal))
         time.sleep(STOP_AFTER_S)
         done.set()
         officer.join()
@@ -292,6 +297,13 @@ class Demo:
 
 def _is_stop(entry: LedgerEntry) -> bool:
     return isinstance(entry.event, SwitchChanged) and entry.event.state == "MORATORIUM"
+
+
+def _wait(until: Callable[[], bool]) -> None:
+    """Return when it is so, or when patience has run out: what comes after says what was not seen."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not until() and time.monotonic() < deadline_s:
+        time.sleep(0.02)
 
 
 def _ledger(device: Device) -> list[LedgerEntry]:

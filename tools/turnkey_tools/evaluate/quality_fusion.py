@@ -59,15 +59,18 @@ class _Probes:
     persons: NDArray[np.int64]
 
 
-def fusion_gain(faces: Faces, frames: int, fmr: float, seed: int, most_groups: int = 6) -> Gain | None:
+def fusion_gain(
+    faces: Faces, frames: int, fmr: float, seed: int, *, draws: int = 1, most_groups: int = 6
+) -> Gain | None:
     """Groups of `frames` pictures of a person, each probed at one further picture; None where nobody has so many.
 
     Args:
-        most_groups: of one person, so that nobody with hundreds of pictures decides.
+        draws: how often everybody's pictures are grouped anew; the probes of all draws are counted together.
+        most_groups: of one person in one draw, so that nobody with hundreds of pictures decides.
     """
     draw = np.random.default_rng(seed)
     groups: list[NDArray[np.int64]] = []
-    for person in np.unique(faces.persons):
+    for person in np.tile(np.unique(faces.persons), draws):
         places = draw.permutation(np.flatnonzero(faces.persons == person))
         whole = min(most_groups, len(places) // (frames + 1))
         groups.extend(np.split(places[: whole * (frames + 1)], whole) if whole else [])

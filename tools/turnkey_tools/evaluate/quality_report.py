@@ -20,6 +20,7 @@ from turnkey_tools.evaluate.quality_pose import PoseError, pose_errors
 from turnkey_tools.models.build import DETECTOR_TWIN
 
 FUSED = 3
+DRAWS = 5
 FUSION_FMR = 1e-5
 BURST = 5
 
@@ -36,7 +37,7 @@ class QualityReport:
         curves: error-versus-discard, by the unified score.
         tenths: FNMR at FMR 1e-5 of each tenth of the mated pairs, by the worse picture's score.
         components: each by itself.
-        fusion: three pictures of a person, of different days.
+        fusion: three pictures of a person, of different days; grouped `DRAWS` times.
         bursts: simulated ones.
         pose: errors.
         seconds: that it took.
@@ -93,7 +94,7 @@ def evaluate_quality(
         curves=tuple(found),
         tenths=tuple(tenths(faces, unified, scores.threshold_at(FUSION_FMR))),
         components=tuple(component_values(faces, scores.threshold_at(1e-4))),
-        fusion=fusion_gain(faces, FUSED, FUSION_FMR, seed),
+        fusion=fusion_gain(faces, FUSED, FUSION_FMR, seed, draws=DRAWS),
         bursts=_bursts(pictures, faces, eye, bursts, seed, tick) if bursts else None,
         pose=tuple(
             pose_errors(
