@@ -13,6 +13,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -39,20 +40,36 @@ from turnkey.interlock.permit import Permit
 from turnkey.interlock.status import InterlockStatus
 from turnkey.leads.policy import PolicyRefusal, SignedPolicy
 from turnkey.leads.records import NotCaptured, SignInRefused
+from turnkey.notary.client import ask_standing
 from turnkey.settings import Settings, SocketSettings
 from turnkey.vision.framing import framing_guide
 from turnkey.vision.inspector import Inspector
+from turnkey.vision.limits import QualityLimits
 from turnkey.vision.manifest import Manifest
 
 LOOK_TIMEOUT_S = 3.0
 """A first look starts the camera; none takes longer."""
 
 
-def open_viewfinder(settings: Settings, manifest: Manifest, camera: Camera, permit: Callable[[], Permit]) -> Viewfinder:
-    """The viewfinder of a booth's camera. Raises: ModelError."""
+def open_viewfinder(
+    settings: Settings,
+    manifest: Manifest,
+    camera: Camera,
+    permit: Callable[[], Permit],
+    policy: Callable[[], SignedPolicy | PolicyRefusal],
+) -> Viewfinder:
+    """The viewfinder of a booth's camera: asks of a preview what the policy asks of a picture. Raises: ModelError."""
     guide = framing_guide(settings.models, threads=settings.threads)
     inspector = Inspector.load(settings.models, manifest, threads=settings.threads)
-    return Viewfinder(camera, guide, inspector, permit)
+
+    def limits() -> QualityLimits:
+        device, known = QualityLimits(), policy()
+        if isinstance(known, PolicyRefusal):
+            return device
+        # A preview is a fraction of the picture's size: how many pixels the policy wants is the picture's to show.
+        return replace(known.policy.quality_limits(device), min_inter_eye_px=device.min_inter_eye_px)
+
+    return Viewfinder(camera, guide, inspector, permit, limits)
 
 
 class LocalRoom:
@@ -157,7 +174,9 @@ class RemoteRoom:
         return send_note(self._sockets.notary, note)
 
     def health(self) -> Health:
-        return Health(__version__, None, free_share(self._state), camera_state(self.look()))
+        standing = ask_standing(self._sockets.notary)
+        waiting = standing.leads_waiting if standing is not None else None
+        return Health(__version__, waiting, free_share(self._state), camera_state(self.look()))
 
 
 def policy_state(policy: SignedPolicy | PolicyRefusal) -> PolicyState:

@@ -168,7 +168,7 @@ def run_booth(settings: Settings, stop: threading.Event) -> None:
             authority=room.authority,
             clocks=system_clocks(),
         )
-        desk = BoothDesk(booth, open_viewfinder(settings, room.manifest, camera, room.permit))
+        desk = BoothDesk(booth, open_viewfinder(settings, room.manifest, camera, room.permit, room.policy))
         remover = Remover(room.gallery, room.notary)
         servers = (
             packet_server(casework, listen(packets_path(sockets)), sockets),

@@ -111,6 +111,7 @@ class Settings(BaseSettings):
 
     @property
     def outbox_file(self) -> Path:
+        """Where the outbox is."""
         return self.outbox or self.state / "outbox.db"
 
     def resolved(self, base: Path) -> Settings:

@@ -60,7 +60,9 @@ def enlist(path: Path) -> None:
 @contextlib.contextmanager
 def serving(device: Device, camera: Camera, settings: Settings, port: int = 0) -> Iterator[ConsoleServer]:
     """The console over this device, on a free port of the loopback interface."""
-    viewfinder = open_viewfinder(settings, read_manifest(settings.models), camera, device.interlock.permit)
+    viewfinder = open_viewfinder(
+        settings, read_manifest(settings.models), camera, device.interlock.permit, device.policy
+    )
     room = LocalRoom(device, BoothDesk(device.booth, viewfinder))
     listener = console_listener(settings.console.model_copy(update={"port": port}))
     with ConsoleServer(room, settings, listener) as server:

@@ -1,7 +1,7 @@
 """The console's words to the notary: why a booking has no picture, and that the policy kept an officer out.
 
 Rules kept here:
-1. The console may say these two and nothing else there (`turnkey.notary.daemon.CONSOLE_RIGHTS`).
+1. The console may write these two and nothing else there (`turnkey.notary.daemon.CONSOLE_RIGHTS`).
 2. No answer is a no: an officer is told that nothing was noted, and tries again.
 """
 

@@ -1,7 +1,7 @@
 """What the console asks of the device, and what it is told: the port between this room and everything before it.
 
 Two adapters: `turnkey.console_rooms.LocalRoom` (all rooms in one process) and `RemoteRoom` (each in its own, over their
-sockets). Both pass tests/console/test_room_contract.py.
+sockets). tests/console books, stops and notes through both.
 
 Rules kept here:
 1. What comes back is what an officer may see. No answer has a candidate, a score or a name in it.

@@ -10,6 +10,7 @@ Rules kept here:
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -34,6 +35,8 @@ JUDGE_EVERY: Final = 3
 """The picture's own checks run on each third of those that is framed well: three times a second is faster than anybody
 moves, and leaves the processor to the shutter."""
 
+LIMITS_S: Final = 2.0
+
 
 class Viewfinder:
     """Looks through a camera. For one thread at a time, like the camera.
@@ -43,7 +46,7 @@ class Viewfinder:
         guide: finds the faces of a preview frame.
         inspector: measures the one face; its own, since the booth's may be at work.
         permit: gives a live permit, or raises Stopped.
-        limits: of the picture's own checks.
+        limits: of the picture's own checks; asked anew each `LIMITS_S`, since a policy may be replaced.
     """
 
     def __init__(
@@ -52,13 +55,17 @@ class Viewfinder:
         guide: FramingGuide,
         inspector: Inspector,
         permit: Callable[[], Permit],
-        limits: QualityLimits = QualityLimits(),  # noqa: B008
+        limits: Callable[[], QualityLimits],
+        monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._camera = camera
         self._guide = guide
         self._inspector = inspector
         self._permit = permit
-        self._limits = limits
+        self._ask_limits = limits
+        self._monotonic_s = monotonic_s
+        self._limits = QualityLimits()
+        self._asked_s = -LIMITS_S
         self._looks = 0
         self._framed = 0
         self._judged = Advice.GOOD.value
@@ -96,6 +103,9 @@ class Viewfinder:
 
     def _verdict(self, pixels: NDArray[np.uint8], permit: Permit) -> str:
         """What the checks of a picture would say to this frame: a `VisionReason`, or `good`."""
+        now_s = self._monotonic_s()
+        if now_s - self._asked_s >= LIMITS_S:
+            self._limits, self._asked_s = self._ask_limits(), now_s
         outcome = self._inspector.inspect(pixels, permit, self._limits)
         return outcome.value if isinstance(outcome, VisionReason) else Advice.GOOD.value
 

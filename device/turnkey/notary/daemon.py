@@ -62,7 +62,7 @@ WITNESS_RIGHTS = frozenset({"epoch", "keep", "judged"})
 UPDATE_RIGHTS = frozenset({"update", "quiet", "units"})
 BOOTH_RIGHTS = frozenset({"work", "record", "submit", "hand_over", "attend", "certify", "rows"})
 OPERATOR_RIGHTS = frozenset({"standing"})
-CONSOLE_RIGHTS = frozenset({"note"})
+CONSOLE_RIGHTS = frozenset({"note", "standing"})
 
 
 class Gate(Protocol):
