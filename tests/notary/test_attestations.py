@@ -26,6 +26,7 @@ from turnkey.leads.records import (
     SwitchChanged,
     schemas,
 )
+from turnkey.leads.upkeep import Updated
 from turnkey.notary.heartbeat import Heart
 from turnkey.notary.journal import Journal
 from turnkey.notary.notary import Clocks, Notary
@@ -39,6 +40,7 @@ BOOT = Boot(software="1.0", models={"sface": "ab" * 32})
 SWITCH = SwitchChanged(
     previous="RUNNING", state="MORATORIUM", reason="key-open", channel_a=False, channel_b=False, epoch=2
 )
+UPDATE = Updated(step="arrived", what="bundle", version="1.4", digest="ab" * 32, reason="runs")
 BEAT = Heartbeat(
     software="1.0", state="RUNNING", reason="released", epoch=1, channel_a=True, channel_b=True, relay_closed=None,
     policy="in-force", leads_waiting=0, uptime_s=60,
@@ -78,13 +80,13 @@ def read(envelope: bytes) -> Attestation:
 def test_an_attestation_is_the_entry_and_the_tree_that_it_made(journal: Journal) -> None:
     shelf = Shelf()
     witness = notary(journal, shelf)
-    for event in (BOOT, SWITCH, BEAT):
+    for event in (BOOT, SWITCH, BEAT, UPDATE):
         witness.record(event)
         attestation = read(shelf.envelopes[-1])
         assert attestation.entry() == LedgerEntry.model_validate_json(journal.entries()[attestation.index])
         assert attestation.ledger_root == journal.root().hex()
         assert attestation.event == event
-    assert len(shelf.envelopes) == 3
+    assert len(shelf.envelopes) == 4
 
 
 def test_each_attestation_proves_that_the_ledger_only_grew(journal: Journal) -> None:

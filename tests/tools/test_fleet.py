@@ -23,6 +23,7 @@ from turnkey.leads.records import (
     SwitchChanged,
     canonical,
 )
+from turnkey.leads.upkeep import Updated
 from turnkey_tools.broker import Broker, Kind
 from turnkey_tools.cli import app
 from turnkey_tools.fleet.cli import survey
@@ -47,7 +48,7 @@ def beat(index: int, age_s: float = 10.0, root: str = "ab", **change: object) ->
 
 
 def attestation(
-    index: int, event: Boot | SwitchChanged | Heartbeat, age_s: float = 10.0, root: str = "ab"
+    index: int, event: Boot | SwitchChanged | Heartbeat | Updated, age_s: float = 10.0, root: str = "ab"
 ) -> Attestation:
     return Attestation(
         device_id="booth-1",
@@ -116,6 +117,18 @@ def test_what_is_not_well_has_a_level_and_a_reason(
     one = view(store)
     assert one.level is level
     assert why in one.why
+
+
+def test_it_is_seen_that_an_update_arrived_and_why_one_did_not(store: Store) -> None:
+    receive(store, signed(beat(1)))
+    assert view(store).update is None
+    receive(store, signed(attestation(2, Updated(step="installed", what="bundle", version="1.4", reason="in-place"))))
+    assert view(store).update == "bundle 1.4 installed"
+    receive(store, signed(beat(3)))
+    refused = Updated(step="returned", what="bundle", version="1.4", reason="another-system-runs")
+    receive(store, signed(attestation(4, refused)))
+    assert view(store).update == "bundle 1.4 returned: another-system-runs"
+    assert view(store).state == "RUNNING"
 
 
 def test_silence_is_unknown_and_never_a_state(store: Store) -> None:

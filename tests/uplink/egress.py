@@ -34,7 +34,8 @@ ATTESTATION_FIELDS = {
 }  # fmt: skip
 EVENT_FIELDS = {
     "kind", "software", "models", "previous", "state", "reason", "epoch", "channel_a", "channel_b", "relay_closed",
-    "policy", "leads_waiting", "uptime_s", "order_id", "sequence", "captures", "searches", "leads",
+    "policy", "leads_waiting", "uptime_s", "order_id", "sequence", "captures", "searches", "leads", "step",
+    "what", "version", "digest",
 }  # fmt: skip
 PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"WEBP", b"JFIF", b"Exif")
 

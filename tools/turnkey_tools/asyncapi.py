@@ -17,7 +17,7 @@ _DEVICE_ID: Final = "^[a-z0-9][a-z0-9-]{1,62}$"
 _PAYLOAD_TYPES: Final = {Kind.LEAD: PAYLOAD_TYPE_LEAD, Kind.ATTESTATION: PAYLOAD_TYPE_ATTESTATION}
 _SUMMARIES: Final = {
     Kind.LEAD: "A signed investigative lead. Not an identification and not probable cause.",
-    Kind.ATTESTATION: "A signed boot, change of state or heartbeat, with the ledger's root. No personal data.",
+    Kind.ATTESTATION: "A signed boot, change of state, heartbeat or update, with the ledger's root. No personal data.",
 }
 
 

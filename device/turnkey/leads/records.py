@@ -203,7 +203,7 @@ class Attestation(Record):
     each attestation is a checkpoint.
 
     Attributes:
-        event: a boot, a change of state or a heartbeat; no other kind leaves the device.
+        event: a boot, a change of state, a heartbeat or a step of an update; no other kind leaves the device.
         ledger_root: RFC 9162 root hash of the tree of `index + 1` entries, hexadecimal.
         checkpoint: the same tree as a signed note (C2SP tlog-checkpoint): what a witness cosigns.
         previous_size: size of the tree of the attestation before this one, 0 for the first.
@@ -215,7 +215,7 @@ class Attestation(Record):
     boot_id: AttemptId
     at: Utc
     monotonic_ns: Annotated[int, Field(ge=0)]
-    event: Annotated[Boot | SwitchChanged | Heartbeat, Field(discriminator="kind")]
+    event: Annotated[Boot | SwitchChanged | Heartbeat | Updated, Field(discriminator="kind")]
     ledger_root: Sha256
     checkpoint: Annotated[str, StringConstraints(max_length=1024)] = ""
     previous_size: LedgerIndex = 0

@@ -39,6 +39,7 @@ from turnkey.leads.records import (
     LedgerEntry,
     Partition,
     SwitchChanged,
+    Updated,
     canonical,
     reference_digest,
 )
@@ -260,7 +261,7 @@ class Notary:
 
     def _attest(self, entry: LedgerEntry) -> _Attested | None:
         """Sign the tree that an entry made, where its kind may leave the device; inside the entry's transaction."""
-        if not isinstance(entry.event, Boot | SwitchChanged | Heartbeat):
+        if not isinstance(entry.event, Boot | SwitchChanged | Heartbeat | Updated):
             return None
         before, size, root = self._journal.checkpoint(), entry.index + 1, self._journal.root()
         note = sign_checkpoint(Checkpoint(origin_of(self._device_id), size, root), self._key)

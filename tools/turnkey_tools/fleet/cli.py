@@ -75,6 +75,7 @@ def survey(store: Store, device_ids: Iterable[str], now: datetime, limits: Limit
             now,
             limits,
             store.is_lost(device_id),
+            store.newest(device_id, ("update",)),
         )
         for device_id in sorted(device_ids)
     ]

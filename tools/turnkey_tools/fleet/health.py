@@ -18,7 +18,7 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Final
 
-from turnkey.leads.records import Attestation, Boot, Heartbeat, SwitchChanged
+from turnkey.leads.records import Attestation, Boot, Heartbeat, SwitchChanged, Updated
 from turnkey_tools.fleet.judge import Reason
 
 STALE_S: Final = 200.0  # three heartbeats of 60 s and a little
@@ -54,6 +54,7 @@ class Health:
         last_state: what it last attested.
         seen_at, age_s: when it signed its newest attestation, and how long ago that was.
         index, ledger_root: the newest checkpoint.
+        update: the last step of an update, in words.
     """
 
     device_id: str
@@ -72,6 +73,7 @@ class Health:
     age_s: float | None
     index: int | None
     ledger_root: str | None
+    update: str | None
 
 
 def worst(levels: list[Level]) -> Level:
@@ -88,6 +90,7 @@ def health(
     now: datetime,
     limits: Limits,
     lost: bool = False,
+    update: Attestation | None = None,
 ) -> Health:
     """How a device stands.
 
@@ -97,6 +100,7 @@ def health(
         beat: its newest heartbeat.
         refusals: messages under its topic that were refused, by reason.
         lost: the broker says that its connection ended, and nothing came since.
+        update: its newest that tells a step of an update.
     """
     state = standing.event if standing is not None and isinstance(standing.event, SwitchChanged | Heartbeat) else None
     pulse = beat.event if beat is not None and isinstance(beat.event, Heartbeat) else None
@@ -121,7 +125,13 @@ def health(
         age_s=age_s,
         index=newest.index if newest else None,
         ledger_root=newest.ledger_root if newest else None,
+        update=_words(update.event) if update is not None and isinstance(update.event, Updated) else None,
     )
+
+
+def _words(step: Updated) -> str:
+    said = " ".join(word for word in (step.what, step.version, step.step) if word)
+    return f"{said}: {step.reason}" if step.step in ("refused", "returned") else said
 
 
 def _judged(

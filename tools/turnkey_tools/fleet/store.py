@@ -112,7 +112,9 @@ class Store:
             KEPT,
         )
 
-    def newest(self, device_id: str, kinds: Sequence[str] = ("boot", "switch", "heartbeat")) -> Attestation | None:
+    def newest(
+        self, device_id: str, kinds: Sequence[str] = ("boot", "switch", "heartbeat", "update")
+    ) -> Attestation | None:
         """The attestation with the highest place, of some kinds; its signature was good when it was kept."""
         marks = ", ".join("?" * len(kinds))
         rows = self._db.rows(

@@ -18,7 +18,9 @@ _STATES: Final = ("RUNNING", "MORATORIUM", "FAULT", "BOOTING", "UNKNOWN")
 
 def table(fleet: Sequence[Health]) -> Table:
     """For a terminal."""
-    rows = Table("Device", "", "State", "Key A / B", "Camera", "Software", "Leads waiting", "Last word", "Why")
+    rows = Table(
+        "Device", "", "State", "Key A / B", "Camera", "Software", "Update", "Leads waiting", "Last word", "Why"
+    )
     for one in fleet:
         state = one.state if one.state != "UNKNOWN" or not one.last_state else f"UNKNOWN (was {one.last_state})"
         rows.add_row(
@@ -28,6 +30,7 @@ def table(fleet: Sequence[Health]) -> Table:
             f"{_contact(one.channel_a)} / {_contact(one.channel_b)}",
             {True: "powered", False: "off", None: "-"}[one.relay_closed],
             Text(one.software or "-"),
+            Text(one.update or "-"),
             "-" if one.leads_waiting is None else str(one.leads_waiting),
             "never" if one.age_s is None else f"{one.age_s:.0f} s ago",
             Text(one.why),
