@@ -50,10 +50,13 @@ def enrol(gallery: Gallery, reference: str, seed: int, partition: str = "cases")
 
 
 def filled(
-    path: Path, templates: Sequence[NDArray[np.float32]] | NDArray[np.float32], partition: str = "cases"
+    path: Path,
+    templates: Sequence[NDArray[np.float32]] | NDArray[np.float32],
+    partition: str = "cases",
+    key: bytes = KEY,
 ) -> None:
     """Rows 1, 2, 3, ... of references R-1, R-2, R-3, ..."""
-    store = TemplateStore(path, KEY)
+    store = TemplateStore(path, key)
     rows = (
         Enrolment(partition, f"R-{number}", MODEL, 50, NOW, template) for number, template in enumerate(templates, 1)
     )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from gallery.galleries import KEY, MODEL, enrol, filled, live, unit, units, unlocked
 
+from turnkey.database import StorageFull
+from turnkey.gallery import graph, snapshot
 from turnkey.gallery.gallery import Gallery
 
 COUNT = 3000
@@ -115,3 +120,58 @@ def test_no_graph_is_on_disk_in_clear(path: Path) -> None:
     assert template is not None
     assert template.tobytes()[:24] not in graph_file(path).read_bytes()
     gallery.lock()
+
+
+class Faulty:
+    """The operating system as the writer of a graph calls it, failing at one call."""
+
+    def __init__(self, failing: int) -> None:
+        self.failing, self.calls = failing, 0
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(os, name)
+        if name not in {"open", "write", "fsync", "replace"}:
+            return real
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            self.calls += 1
+            if self.calls == self.failing:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return real(*arguments, **options)
+
+        return call
+
+
+def test_a_fault_at_any_call_of_a_graphs_writing_leaves_the_one_that_was(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every open, write, fsync and rename fails once: the error is named, and the graph of before still serves."""
+    monkeypatch.setattr(graph, "RECALL_PROBES", 1)
+    gallery = unlocked(path)
+    built = gallery._index("cases")
+    saved: list[graph.Graph] = []
+    monkeypatch.setattr(graph.Graph, "build", classmethod(lambda *_, **__: saved[0]))
+    failing = 0
+    while True:
+        failing += 1
+        saved[:] = [graph.Graph.load(built.graph_file, gallery._store.sealer, 1, built.matrix)]
+        faulty = Faulty(failing)
+        with monkeypatch.context() as patch:
+            patch.setattr(snapshot, "os", faulty)
+            if faulty_write(gallery):
+                break
+        assert not list(path.parent.glob("*.new")), "no half-written file stays"
+        again = over_budget(path)
+        assert method(again) == "graph"
+        again.lock()
+    assert failing > 6, "open, writes, fsync, rename, open, fsync were all reached"
+    gallery.lock()
+
+
+def faulty_write(gallery: Gallery) -> bool:
+    """Whether the graph was kept; else the disk's fault was named."""
+    try:
+        gallery.build_graph("cases")
+    except StorageFull:
+        return False
+    return True

@@ -18,10 +18,11 @@ import ctypes, json, re, sys
 from pathlib import Path
 import numpy as np
 from turnkey.gallery.gallery import Gallery
-from turnkey.gallery import partition
+from turnkey.gallery import graph, partition
 from turnkey.interlock.permit import Permit
 
 partition.SNAPSHOT_ROWS = 100
+graph.RECALL_PROBES = 20
 path = Path(sys.argv[1])
 
 def regions():
@@ -44,35 +45,43 @@ def found(needles):
     seen = dict.fromkeys(needles, 0)
     for region in regions():
         for name, inverted in needles.items():
-            needle = bytearray(b ^ 0xFF for b in inverted)
+            needle = bytearray(len(inverted))  # at once: one that grew would leave copies of itself behind
+            for at, byte in enumerate(inverted):
+                needle[at] = byte ^ 0xFF
             seen[name] += region.find(needle) >= 0
             needle[:] = bytes(len(needle))
         del region
     return seen
 
 needles = {name: bytes.fromhex(text) for name, text in json.loads(sys.stdin.read()).items()}
-key = bytearray.fromhex(sys.argv[2])
-gallery = Gallery(path, "sface-0123")
+key, probe = bytearray(32), np.zeros(128, np.float32)
+with open(sys.argv[2], "rb", buffering=0) as secrets:
+    secrets.readinto(key)
+    secrets.readinto(probe.data.cast("B"))
+gallery = Gallery(path, "sface-0123", scan_budget_ms=1e-9)
 for turn in range(2):
     gallery.unlock(key)
-    probe = np.random.default_rng(turn).standard_normal(128).astype(np.float32)
-    probe /= np.linalg.norm(probe)
-    gallery.search("cases", probe, 20, Permit(lambda: 0, 1))
+    result = gallery.search("cases", probe, 20, Permit(lambda: 0, 1))
+    assert result.strategy.method == ("graph" if turn else "exhaustive")
     gallery.expunge("cases", "R-%d" % (turn + 1))
+    if not turn:
+        gallery.build_graph("cases")
     running = found(needles)
     gallery.lock()
 for at in range(len(key)):
     key[at] = 0
-sys.argv[2] = ""
+probe[:] = 0
 print(json.dumps({"running": running, "locked": found(needles), "limit": __import__("resource").getrlimit(4)[0]}))
 """
 
 
 def test_a_dump_of_the_locked_process_holds_no_template(tmp_path: Path) -> None:
-    """Known templates, as float32 and as int8, are there while it runs (or the test would show nothing), then gone."""
+    """Known templates are there while it runs, in scan and graph, or the test would show nothing; then they are
+    gone, and so are the key and the probe that was searched with."""
     templates = units(400, 21)
     path = tmp_path / "gallery.db"
-    filled(path, templates)
+    key = bytes((7 * place + 3) % 256 for place in range(32))
+    filled(path, templates, key=key)
     needles = {}
     for row in (10, 200, 399):
         template = templates[row]
@@ -80,10 +89,20 @@ def test_a_dump_of_the_locked_process_holds_no_template(tmp_path: Path) -> None:
         needles[f"int8 {row}"] = np.rint(template / np.float32(0.5 / 127)).astype(np.int8).tobytes()[:48]
         needles[f"float32 {row}"] = template.tobytes()[:64]
         needles[f"float64 {row}"] = template.astype(np.float64).tobytes()[:64]
+    probe = units(1, 22)[0]
+    levels = np.rint(probe.astype(np.float64) / (np.abs(probe.astype(np.float64)).max() / 127))
+    needles |= {
+        "key": key,
+        "probe float32": probe.tobytes()[:64],
+        "probe float64": probe.astype(np.float64).tobytes()[:64],
+        "probe int8": levels.astype(np.int8).tobytes()[:48],
+        "probe levels": levels.tobytes()[:64],
+    }
+    secrets = tmp_path / "secrets"
+    secrets.write_bytes(key + probe.tobytes())
     inverted = {name: bytes(byte ^ 0xFF for byte in needle).hex() for name, needle in needles.items()}
-    key = bytes(range(32))
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, str(path), key.hex()],
+        [sys.executable, "-c", CHILD, str(path), str(secrets)],
         input=json.dumps(inverted),
         capture_output=True,
         text=True,
@@ -91,7 +110,8 @@ def test_a_dump_of_the_locked_process_holds_no_template(tmp_path: Path) -> None:
         check=True,
     )
     seen = json.loads(done.stdout)
-    assert all(seen["running"][f"int8 {row}"] for row in (10, 200, 399)), "the search of the dump finds what is there"
+    there = [*(f"int8 {row}" for row in (10, 200, 399)), "key", "probe float32"]
+    assert all(seen["running"][name] for name in there), "the search of the dump finds what is there"
     assert not any(seen["locked"].values()), seen["locked"]
     assert seen["limit"] == 0, "no core dump"
 

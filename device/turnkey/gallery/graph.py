@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from usearch.index import Index
 
-from turnkey.gallery.memory import SecretMemory
+from turnkey.gallery.memory import SecretMemory, give_back_freed
 from turnkey.gallery.rows import TEMPLATE_DIMENSIONS
-from turnkey.gallery.scan import BLOCK_ROWS, ScanMatrix, Shortlist, quantised
+from turnkey.gallery.scan import BLOCK_ROWS, QuantisedProbe, ScanMatrix, Shortlist
 from turnkey.gallery.sealing import OVERHEAD_BYTES, Sealer
 from turnkey.gallery.snapshot import Unusable, headed, header_text, write_whole
 
@@ -111,28 +111,37 @@ class Graph:
             expansion_add=EXPANSION_ADD,
         )
         done = 0
-        for block in matrix.blocks:
-            for start in range(0, block.used, _ADDED_AT_ONCE):
-                stop = min(start + _ADDED_AT_ONCE, block.used)
-                live = block.scales[start:stop] > 0
-                keys = block.rows[start:stop][live].astype(np.uint64)
-                index.add(keys, block.templates[start:stop][live], threads=threads)
-                done += len(keys)
-                progress(done, len(matrix))
+        scratch = SecretMemory(_ADDED_AT_ONCE * TEMPLATE_DIMENSIONS)
+        live_only = scratch.array(np.int8, (_ADDED_AT_ONCE, TEMPLATE_DIMENSIONS))
+        try:
+            for block in matrix.blocks:
+                for start in range(0, block.used, _ADDED_AT_ONCE):
+                    stop = min(start + _ADDED_AT_ONCE, block.used)
+                    live = block.scales[start:stop] > 0
+                    keys = block.rows[start:stop][live].astype(np.uint64)
+                    np.compress(live, block.templates[start:stop], axis=0, out=live_only[: len(keys)])
+                    index.add(keys, live_only[: len(keys)], threads=threads)
+                    done += len(keys)
+                    progress(done, len(matrix))
+        finally:
+            del live_only
+            scratch.wipe()
         saved = index.save()
         index.reset()
         memory = SecretMemory(len(saved))
         with memory.view(0, memory.size) as into:
             into[:] = saved
         saved[:] = bytes(len(saved))
+        del saved
+        give_back_freed()
         graph = cls(memory, matrix.newest, len(matrix))
         graph.recall = _measured_recall(graph, matrix)
         return graph
 
     def nearest(self, probe: NDArray[np.float64], wanted: int) -> NDArray[np.int64]:
         """Row numbers of what it takes for the nearest, nearest first."""
-        levels, _, _ = quantised(probe)
-        return np.asarray(self._index.search(levels[0], wanted, threads=1).keys, dtype=np.int64)
+        with QuantisedProbe(probe) as quantised:
+            return np.asarray(self._index.search(quantised.levels[0], wanted, threads=1).keys, dtype=np.int64)
 
     def overwrite(self, template: NDArray[np.int8]) -> bool:
         """Overwrite a template with zeros where it stands in the graph; the links of its node stay."""
@@ -217,17 +226,26 @@ def _measured_recall(graph: Graph, matrix: ScanMatrix) -> float:
     rng = np.random.default_rng(0)
     right = 0
     blocks = [block for block in matrix.blocks if (block.scales[: block.used] > 0).any()]
+    memory = SecretMemory(3 * 8 * TEMPLATE_DIMENSIONS)
+    probe, noise, step = memory.array(np.float64, (3, TEMPLATE_DIMENSIONS))
     for turn in range(RECALL_PROBES):
         block = blocks[turn % len(blocks)]
-        at = rng.choice(np.flatnonzero(block.scales[: block.used]))
-        mate = block.templates[at] / np.linalg.norm(block.templates[at].astype(np.float64))
+        probe[:] = block.templates[rng.choice(np.flatnonzero(block.scales[: block.used]))]
+        probe /= np.linalg.norm(probe)
         # Noise along what other rows have in common, as real probes differ, not along directions that no face takes.
-        noise = sum(
-            rng.choice((-1, 1)) * block.templates[rng.integers(block.used)].astype(np.float64) for _ in range(8)
-        )
-        noise -= (noise @ mate) * mate
-        probe = MATED_COSINE * mate + np.sqrt(1 - MATED_COSINE**2) * noise / np.linalg.norm(noise)
+        noise[:] = 0
+        for _ in range(8):
+            step[:] = block.templates[rng.integers(block.used)]
+            step *= rng.choice((-1, 1))
+            noise += step
+        np.multiply(probe, noise @ probe, out=step)
+        noise -= step
+        noise *= np.sqrt(1 - MATED_COSINE**2) / np.linalg.norm(noise)
+        probe *= MATED_COSINE
+        probe += noise
         right += int(matrix.shortlist(probe, 1).rows[0]) in graph.nearest(probe, _LISTED)
+    del probe, noise, step
+    memory.wipe()
     return right / RECALL_PROBES
 
 

@@ -96,6 +96,16 @@ def no_core_dumps() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
+def give_back_freed() -> None:
+    """Give the allocator's freed pages back to the kernel (malloc_trim(3)), and what libraries left in them with them.
+
+    A copy that a library made and freed (usearch does, when it hands out a graph) is in nobody's reach otherwise. A C
+    library that has no such call keeps its pages: there this does nothing.
+    """
+    with suppress(AttributeError):
+        _libc.malloc_trim(0)
+
+
 def swap_risk(memory: SecretMemory, swaps: Path = Path("/proc/swaps")) -> bool:
     """True where the memory could be written to a swap device: not locked, and swap is on or not known to be off."""
     if memory.locked:

@@ -20,6 +20,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Self
 
 import numkong
 import numpy as np
@@ -233,11 +234,14 @@ class ScanMatrix:
         Args:
             newer_than: only rows with a higher number: what a graph built earlier does not hold.
         """
-        levels, scale, left_out = quantised(probe)
+        with QuantisedProbe(probe) as quantised:
+            return self._shortlist(quantised, wanted, newer_than)
+
+    def _shortlist(self, probe: QuantisedProbe, wanted: int, newer_than: int) -> Shortlist:
         rows: list[NDArray[np.int64]] = []
         scores: list[NDArray[np.float64]] = []
         floor, listed = -np.inf, 0
-        for block, scanned in self._scanned(levels, newer_than):
+        for block, scanned in self._scanned(probe.levels, newer_than):
             # Whole numbers are compared with one: against a float numpy would first copy them all.
             bar = math.floor(floor) if scanned.dtype == np.int32 and floor > -np.inf else floor
             above = np.flatnonzero(scanned > bar)
@@ -257,8 +261,8 @@ class ScanMatrix:
             return Shortlist(np.empty(0, np.int64), np.empty(0, np.float64), -np.inf, 0.0)
         all_rows, all_scores = np.concatenate(rows), np.concatenate(scores)
         order = np.lexsort((all_rows, -all_scores))
-        error = self._error(left_out, float(scale * np.linalg.norm(levels)))
-        unit = scale * float(_USUAL_SCALE)
+        error = self._error(probe.left_out, probe.norm)
+        unit = probe.scale * float(_USUAL_SCALE)
         return Shortlist(all_rows[order], all_scores[order] * unit, floor * unit, error)
 
     def _scanned(self, levels: NDArray[np.int8], newer_than: int) -> Iterator[tuple[Block, Scanned]]:
@@ -285,8 +289,30 @@ class ScanMatrix:
         self._scratch.wipe()
 
 
-def quantised(probe: NDArray[np.float64]) -> tuple[NDArray[np.int8], float, float]:
-    """A probe as (1, 128) int8 and its scale, and the norm of what that leaves out."""
-    scale = float(np.abs(probe).max()) / _LARGEST
-    levels = np.rint(probe / scale)
-    return levels.astype(np.int8)[None], scale, float(np.linalg.norm(probe - levels * scale))
+class QuantisedProbe:
+    """A probe ((128,) float64) as (1, 128) int8 `levels` and their `scale`. With `with`: it is overwritten at the end.
+
+    Attributes:
+        left_out: norm of what the levels leave out.
+        norm: of what they stand for.
+    """
+
+    def __init__(self, probe: NDArray[np.float64]) -> None:
+        self._memory = SecretMemory(TEMPLATE_DIMENSIONS * 9)
+        exact = self._memory.array(np.float64, (TEMPLATE_DIMENSIONS,))
+        self.levels = self._memory.array(np.int8, (1, TEMPLATE_DIMENSIONS), TEMPLATE_DIMENSIONS * 8)
+        self.scale = max(float(probe.max()), -float(probe.min())) / _LARGEST
+        np.divide(probe, self.scale, out=exact)
+        np.rint(exact, out=exact)
+        np.copyto(self.levels[0], exact, casting="unsafe")
+        exact *= self.scale
+        self.norm = float(np.linalg.norm(exact))
+        np.subtract(probe, exact, out=exact)
+        self.left_out = float(np.linalg.norm(exact))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.levels = np.empty((0, 0), np.int8)
+        self._memory.wipe()
