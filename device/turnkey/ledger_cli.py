@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from turnkey.chosen import JsonOption, chosen_settings, fail
+from turnkey.chosen import JsonOption, chosen_settings, fail, interlock_socket
 from turnkey.database import StorageError
 from turnkey.notary.export import stretch, write_export
 from turnkey.notary.journal import Journal
@@ -58,7 +58,10 @@ def checkpoint() -> None:
 
 @contextmanager
 def _journal() -> Iterator[Journal]:
-    path = chosen_settings().state / "ledger.db"
+    settings = chosen_settings()
+    path = settings.state / "ledger.db"
+    if interlock_socket() is not None:
+        path = settings.interlock.socket.notary_state / "ledger.db"
     if not path.is_file():
         fail(f"{path}: there is no ledger here; has this device ever run?", 2)
     try:

@@ -63,7 +63,7 @@ class SocketSettings(Section):
         console_user: may ask for the status, book, look, and note that a booking has no picture.
         notary: the notary's socket, where transitions are witnessed and records submitted.
         booth: the booth's socket, where bookings are asked for.
-        booth_state, interlock_state: their state directories, for what an operator does there himself.
+        booth_state, interlock_state, notary_state: their state directories, for what an operator does there himself.
         markers: directory in which `running` or `stopped` exists, for systemd's path units.
     """
 
@@ -78,6 +78,7 @@ class SocketSettings(Section):
     booth: Path = Path("/run/turnkey-booth/socket")
     booth_state: Path = Path("/var/lib/turnkey-booth")
     interlock_state: Path = Path("/var/lib/turnkey-interlock")
+    notary_state: Path = Path("/var/lib/turnkey-notary")
     markers: Path = Path("/run/turnkey-interlock")
 
 
