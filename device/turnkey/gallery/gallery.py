@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from turnkey.database import StorageError
 from turnkey.gallery.graph import GraphFile
-from turnkey.gallery.memory import SecretMemory, give_back_freed, no_core_dumps, swap_risk
+from turnkey.gallery.memory import SecretMemory, give_back_freed, no_core_dumps, swap_risk, widened
 from turnkey.gallery.partition import PartitionIndex, Progress, silent
 from turnkey.gallery.results import Candidate, GalleryLocked, OtherModel, SearchResult
 from turnkey.gallery.rotation import begin_rotation, finish_rotation, rotate_batch, rotation_pending
@@ -223,7 +223,7 @@ class Gallery:
         permit.check()
         with self._lock:
             index, store = self._index(partition), self._store
-            with _widened(probe) as wide:
+            with widened(probe) as wide:
                 best = best_candidates(
                     index.searcher, lambda rows: store.compare(partition, rows, wide), wide, limit, excluding
                 )
@@ -346,15 +346,3 @@ class Gallery:
                 yield rows
             finally:
                 rows.close()
-
-
-@contextmanager
-def _widened(probe: NDArray[np.float32]) -> Iterator[NDArray[np.float64]]:
-    """The probe in float64, overwritten afterwards: it is a template too."""
-    memory = SecretMemory(probe.size * 8)
-    wide = memory.array(np.float64, probe.shape)
-    wide[:] = probe
-    try:
-        yield wide
-    finally:
-        memory.wipe()

@@ -13,7 +13,8 @@ from __future__ import annotations
 import ctypes
 import mmap
 import resource
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -85,6 +86,18 @@ class SecretMemory:
 
     def __del__(self) -> None:
         self.wipe()
+
+
+@contextmanager
+def widened(template: NDArray[np.float32]) -> Iterator[NDArray[np.float64]]:
+    """A template in float64, overwritten afterwards."""
+    memory = SecretMemory(template.size * 8)
+    wide = memory.array(np.float64, template.shape)
+    wide[:] = template
+    try:
+        yield wide
+    finally:
+        memory.wipe()
 
 
 def no_core_dumps() -> None:
