@@ -131,7 +131,7 @@ def test_five_wrong_pins_lock_the_badge_and_a_restart_does_not_help(house: House
 
 
 def test_an_idle_console_locks_itself_and_goes_on_where_it_was(open_house: OpenHouse, chromium: Chromium) -> None:
-    with open_house(idle_lock_min=0.15) as house:
+    with open_house(idle_lock_min=0.5) as house:
         desk = begin(house, chromium, "B-55")
         desk.on("Locked")
         assert "B-55" not in desk.page.inner_text("body")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from booking_room import events
-from console.conftest import OpenHouse
 from console.consoles import BADGE, OTHER_BADGE, OTHER_PIN, PIN, UNTRAINED_BADGE, House, enlist, title
 from typer.testing import CliRunner
 
@@ -176,17 +175,16 @@ def test_a_second_browser_is_refused_at_the_pages(house: House) -> None:
     assert title(second.sign_in(OTHER_BADGE, OTHER_PIN)) == "New booking"
 
 
-def test_idling_locks_the_page_and_the_pin_brings_the_booking_back(open_house: OpenHouse) -> None:
-    with open_house(idle_lock_min=0.1) as house:
-        browser = house.browser()
-        browser.sign_in()
-        browser.post("/number", number="B-31")
-        browser.post("/lock")
-        assert title(browser.get()) == "Locked"
-        assert "B-31" not in browser.get().body
-        assert title(browser.post("/shoot")) == "Locked"
-        assert title(browser.post("/unlock", pin=OTHER_PIN)) == "Locked"
-        assert title(browser.post("/unlock", pin=PIN)) == "Photograph"
+def test_a_locked_page_shows_nothing_and_the_pin_brings_the_booking_back(house: House) -> None:
+    browser = house.browser()
+    browser.sign_in()
+    browser.post("/number", number="B-31")
+    browser.post("/lock")
+    assert title(browser.get()) == "Locked"
+    assert "B-31" not in browser.get().body
+    assert title(browser.post("/shoot")) == "Locked"
+    assert title(browser.post("/unlock", pin=OTHER_PIN)) == "Locked"
+    assert title(browser.post("/unlock", pin=PIN)) == "Photograph"
 
 
 def test_a_note_is_on_the_ledger_with_its_reason(house: House) -> None:
