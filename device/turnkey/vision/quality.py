@@ -28,7 +28,7 @@ from turnkey.vision.pose import pose_of
 from turnkey.vision.refusals import VisionReason
 
 # Length of an embedding at which the score is 0 and 100; straight between them. No face of LFW-dev is shorter than the
-# first, not one in a hundred is longer than the second. The order of pictures, which is all that the error-versus-discard
+# first, not one in a hundred longer than the second. The order of pictures, which is all that the error-versus-discard
 # curve depends on, is the length's own: nothing here was fitted to errors.
 SCORE_LENGTHS: Final = (7.0, 15.0)
 
