@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -99,15 +100,16 @@ class Station:
         SimulatedInstaller(self.folder / "slots.json", "1.0")
         self.processes: list[subprocess.Popen[bytes]] = []
 
-    def start(self) -> None:
-        for name in ("notary", "interlock"):
+    def start(self, *names: str) -> None:
+        for name in names or ("notary", "interlock"):
             (self.sockets / name).unlink(missing_ok=True)
             command = [sys.executable, "-m", "turnkey.cli", "--config", str(self.pilot.settings_file), "run", name]
             own = {"TURNKEY_STATE": str(self.state(name)), "TURNKEY_OUTBOX": str(self.pilot.root / "outbox.db")}
             self.state(name).mkdir(exist_ok=True)
             self.processes.append(subprocess.Popen(command, env=os.environ | own))
             wait_for((self.sockets / name).is_socket)
-        wait_for(lambda: self.stands() is not None)
+        if not names or "interlock" in names:
+            wait_for(lambda: self.stands() is not None)
 
     def end(self) -> None:
         for process in reversed(self.processes):
@@ -153,19 +155,32 @@ def desk(tmp_path: Path) -> UpdateDesk:
     return desk
 
 
-@pytest.fixture
-def station(pilot: Pilot, desk: UpdateDesk, tmp_path: Path) -> Iterator[Station]:
+@contextmanager
+def stationed(pilot: Pilot, desk: UpdateDesk, folder: Path, *names: str) -> Iterator[Station]:
     """A device fresh from the image, and a server that serves only the site's devices."""
     broker = pilot.site.broker
     web = server(desk.folder / "repo" / "published", ("127.0.0.1", 0), broker.certificate, broker.key, pilot.site.ca)
     threading.Thread(target=web.serve_forever, args=(0.05,), daemon=True).start()
     with tempfile.TemporaryDirectory(prefix="tk-") as sockets:
-        station = Station(pilot, tmp_path, Path(sockets), desk, f"https://127.0.0.1:{web.server_address[1]}")
-        station.start()
+        station = Station(pilot, folder, Path(sockets), desk, f"https://127.0.0.1:{web.server_address[1]}")
+        station.start(*names)
         yield station
         station.end()
     web.shutdown()
     web.server_close()
+
+
+@pytest.fixture
+def station(pilot: Pilot, desk: UpdateDesk, tmp_path: Path) -> Iterator[Station]:
+    with stationed(pilot, desk, tmp_path) as station:
+        yield station
+
+
+@pytest.fixture
+def recorded(pilot: Pilot, desk: UpdateDesk, tmp_path: Path) -> Iterator[Station]:
+    """With the notary's process alone: all that an update of the system needs."""
+    with stationed(pilot, desk, tmp_path, "notary") as station:
+        yield station
 
 
 def system(version: str) -> bytes:
@@ -243,7 +258,7 @@ def test_a_policy_of_a_successor_authority_is_taken_once_the_interlock_follows_i
 
 
 def test_a_stick_brings_the_same_update_past_the_same_checks(
-    station: Station, desk: UpdateDesk, tmp_path: Path
+    recorded: Station, desk: UpdateDesk, tmp_path: Path
 ) -> None:
     desk.offer(system("1.1"), kind="bundle", version="1.1", board="rpi5")
     names = ["bundle-rpi5-1.1.raucb"]
@@ -253,33 +268,33 @@ def test_a_stick_brings_the_same_update_past_the_same_checks(
     file = next((tmp_path / "stick" / "targets").iterdir())
     content = file.read_bytes()
     file.write_bytes(content[:-1] + b"x")
-    code, said = station.update("apply", str(tmp_path / "stick"))
+    code, said = recorded.update("apply", str(tmp_path / "stick"))
     assert (code, said["refused"]) == (1, "file-altered")
     file.write_bytes(content)
-    code, said = station.update("apply", str(tmp_path / "stick"))
+    code, said = recorded.update("apply", str(tmp_path / "stick"))
     assert (code, said["restart"]) == (0, "asked")
-    code, said = station.update("apply", str(tmp_path / "old"))
+    code, said = recorded.update("apply", str(tmp_path / "old"))
     assert (code, said["refused"]) == (1, "metadata-rolled-back")
-    assert SimulatedInstaller(station.folder / "slots.json").slots()[1].version == "1.1"
+    assert SimulatedInstaller(recorded.folder / "slots.json").slots()[1].version == "1.1"
 
 
-def test_a_stick_that_has_run_out_brings_nothing(station: Station, desk: UpdateDesk, tmp_path: Path) -> None:
+def test_a_stick_that_has_run_out_brings_nothing(recorded: Station, desk: UpdateDesk, tmp_path: Path) -> None:
     desk.offer(system("1.1"), kind="bundle", version="1.1", board="rpi5")
     copy_published(desk.desk, tmp_path / "stick", [])
     timestamp = Metadata.from_file(str(tmp_path / "stick" / "metadata" / "timestamp.json"))
     timestamp.signed.expires -= timedelta(days=30)
     timestamp.sign(desk.signers["timestamp"][0])
     save(tmp_path / "stick" / "metadata" / "timestamp.json", timestamp)
-    code, said = station.update("apply", str(tmp_path / "stick"))
+    code, said = recorded.update("apply", str(tmp_path / "stick"))
     assert (code, said["refused"]) == (1, "metadata-expired")
 
 
-def test_a_server_that_is_not_the_sites_is_not_spoken_to(station: Station, desk: UpdateDesk, tmp_path: Path) -> None:
+def test_a_server_that_is_not_the_sites_is_not_spoken_to(recorded: Station, desk: UpdateDesk, tmp_path: Path) -> None:
     other = tmp_path / "other.pem"
     other.write_bytes(new_ca("Somebody else's").certificate)
-    settings = station.pilot.settings_file
-    ours = f'root = "{desk.root}"\nca = "{station.pilot.site.ca}"'
+    settings = recorded.pilot.settings_file
+    ours = f'root = "{desk.root}"\nca = "{recorded.pilot.site.ca}"'
     assert ours in settings.read_text()
     settings.write_text(settings.read_text().replace(ours, f'root = "{desk.root}"\nca = "{other}"'))
-    code, said = station.update("poll")
+    code, said = recorded.update("poll")
     assert (code, said["refused"]) == (1, "server-unreachable")
