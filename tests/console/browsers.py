@@ -97,12 +97,16 @@ class Desktop:
     def sign_in(self, badge: str = BADGE, pin: str = PIN) -> Desktop:
         self.page.fill("#badge", badge)
         self.page.fill("#pin", pin)
-        self.page.press("#pin", "Enter")
-        return self
+        return self._enter("#pin")
 
     def number(self, number: str) -> Desktop:
         self.page.fill("#number", number)
-        self.page.press("#number", "Enter")
+        return self._enter("#number")
+
+    def _enter(self, field: str) -> Desktop:
+        """Send the form, and wait for what comes: it may have the same title as before."""
+        with self.page.expect_navigation(wait_until="load"):
+            self.page.press(field, "Enter")
         return self
 
     def live(self) -> Desktop:

@@ -123,8 +123,8 @@ def test_five_wrong_pins_lock_the_badge_and_a_restart_does_not_help(house: House
     desk.sign_in().on("Sign in").looks_right("locked-out")
     assert "locked until" in desk.page.inner_text("[role=alert]")
     house.server.__exit__()
-    with house.again():
-        desk.page.goto(house.server.address)
+    with house.again() as server:
+        desk.page.goto(server.address)
         desk.on("Sign in").sign_in().on("Sign in")
         assert "locked until" in desk.page.inner_text("[role=alert]")
         desk.sign_in(OTHER_BADGE, OTHER_PIN).on("New booking")
