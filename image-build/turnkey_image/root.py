@@ -222,7 +222,6 @@ bootloader={board.bootloader}
 {grubenv}bundle-formats=-plain
 data-directory=/var/lib/rauc
 mountprefix=/run/rauc
-max-bundle-download-size=268435456
 
 [keyring]
 path=/etc/rauc/bundle-ca.pem

@@ -18,8 +18,8 @@ from turnkey_tools.provision import issue_identity
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOST = "10.0.2.2"
-CHIP = "/dev/gpiochip1"
-"""The machine's own chip is the first one."""
+CHIP = "/dev/gpiochip0"
+"""The wires of tests/appliance/key_wires: the machine has no other chip."""
 PERSON = "obama"
 """Whose case is open, and who is booked."""
 
