@@ -26,7 +26,7 @@ PERSON = "obama"
 SETTINGS = """\
 device_id = "{device}"
 authority = "authority.json"
-policy = "policy.json"
+policy = "/var/lib/turnkey-policy/policy.json"
 # Each unit gets its own keys as credentials; a path that none of them is given leads nowhere.
 signing_key = "/run/credentials/none"
 gallery_key = "/run/credentials/none"
