@@ -177,8 +177,6 @@ class Importer:
             self.notary.record(Enrolled(attempt_id=attempt_id, partition=partition, row=row), permit)
         except BaseException:
             self.gallery.withdraw(partition, row)
-            with self.gallery.rows() as store:
-                store.database.execute("DELETE FROM import_file WHERE source = ? AND name = ?", partition, digest)
             raise
         return ENROLLED
 

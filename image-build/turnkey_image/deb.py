@@ -29,7 +29,8 @@ PYTHONS: Final = ("3.11", "3.12", "3.13")
 
 _ENABLED: Final = ("turnkey-identity.service", "turnkey-interlock.service", "turnkey-notary.service",
                    "turnkey-uplink.service", "turnkey-running.path", "turnkey-stopped.path", "turnkey-restart.path",
-                   "turnkey-update.timer", "turnkey-console.socket", "turnkey-console.service")  # fmt: skip
+                   "turnkey-update.timer", "turnkey-retain.timer", "turnkey-console.socket",
+                   "turnkey-console.service")  # fmt: skip
 
 _AFTER: Final = f"""\
 #!/bin/sh

@@ -171,7 +171,12 @@ class TemplateStore:
         return self._remove("partition = ? AND reference = ?", partition, reference)
 
     def remove_row(self, row: int) -> list[int]:
-        """Take back one enrolment; gone from disk when this returns. Returns its number, if it was there."""
+        """Take back one enrolment; gone from disk when this returns. Returns its number, if it was there.
+
+        An import forgets that it had done this picture: what was taken back was never enrolled.
+        """
+        with self.database.transaction():
+            self.database.execute("DELETE FROM import_file WHERE row = ?", row)
         return self._remove("row = ?", row)
 
     def remove_ended(self, partition: str, now: datetime) -> list[int]:
