@@ -28,7 +28,7 @@ from turnkey.capture.folder import FolderCamera
 from turnkey.device import Device
 from turnkey.interlock.machine import State
 from turnkey.interlock.orders import OrderAccepted
-from turnkey.interlock.permit import Permit
+from turnkey.interlock.permit import Permit, Stopped
 from turnkey.interlock.switch import SimulatedSwitch
 from turnkey.leads.records import Captured, Enrolled, LeadSigned, LedgerEntry, Searched, SwitchChanged
 from turnkey.settings import InterlockSettings
@@ -196,8 +196,19 @@ class _Run:
         self._booked += 1
         return self._device.booth.book(f"B-{self._booked}")
 
+    def _permit(self) -> Permit:
+        """A permit; a machine that stood still for a second has stopped the device by itself, and it runs again."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while True:
+            try:
+                return self._device.interlock.permit()
+            except Stopped as stopped:
+                if time.monotonic() > deadline:
+                    raise BenchError(f"the device does not run ({stopped.reason})") from stopped
+            time.sleep(0.01)
+
     def _one_stop(self, after_s: float) -> None:
-        permit = self._device.interlock.permit()
+        permit = self._permit()
         seen_ns: list[int] = []
         outcome: list[tuple[object, int]] = []
 
