@@ -48,7 +48,8 @@ from turnkey.settings import Settings
 from turnkey.uplink.mqtt import Uplink, UplinkSettings
 from turnkey.uplink.outbox import Outbox
 from turnkey.vision.analyzer import Analyzer
-from turnkey.vision.manifest import Calibration, EmbedderEntry, ModelError
+from turnkey.vision.fusion import FUSED_FMR_FACTOR
+from turnkey.vision.manifest import Calibration, EmbedderEntry, GroupCalibration, ModelError
 
 BOOT_TIMEOUT_S = 5.0
 """How long `Device.settled` waits for the key's debounce (1 s) and the first look at the switch."""
@@ -68,13 +69,14 @@ def model_id(embedder: EmbedderEntry) -> str:
 
 
 def calibration_groups(calibration: Calibration) -> tuple[Group, ...]:
-    """The manifest's calibration as the decision takes it."""
-    return tuple(
-        Group(
-            group.group, tuple(OperatingPoint(row.threshold, row.fmr_upper95) for row in group.rows), group.person_pairs
-        )
-        for group in calibration.groups
-    )
+    """The manifest's calibration as the decision takes it, for probes that may be fused out of a burst."""
+    return tuple(calibration_group(group) for group in calibration.groups)
+
+
+def calibration_group(group: GroupCalibration) -> Group:
+    """One group of a calibration as the decision takes it."""
+    points = tuple(OperatingPoint(row.threshold, row.fmr_upper95) for row in group.rows)
+    return Group(group.group, points, group.person_pairs, FUSED_FMR_FACTOR)
 
 
 def new_camera(settings: Settings) -> Camera:

@@ -105,3 +105,16 @@ def test_candidates_below_the_threshold_are_not_reported_and_the_list_is_short()
     threshold = Threshold(0.5, 1e-5, "all")
     assert select([0.49, 0.5, 0.9, 0.7, 0.7], threshold, 3) == (2, 3, 4)
     assert select([0.4999999, math.nan], threshold, 3) == ()
+
+
+def test_fused_probes_are_held_to_more_than_single_pictures() -> None:
+    """At a gallery for which a single picture's bound just suffices, a fused probe needs the next threshold."""
+    points = (OperatingPoint(0.4, 1e-4), OperatingPoint(0.5, 5e-5))
+    single = threshold_for(100, 0.01, [Group("all", points, 10**6)])
+    fused = threshold_for(100, 0.01, [Group("all", points, 10**6, probe_factor=1.5)])
+    assert isinstance(single, Threshold)
+    assert isinstance(fused, Threshold)
+    assert (single.score, fused.score) == (0.4, 0.5)
+    assert fused.fmr_upper == pytest.approx(1.5 * 5e-5)
+    with pytest.raises(ValueError, match="calibration"):
+        threshold_for(100, 0.01, [Group("all", points, 10**6, probe_factor=0.5)])

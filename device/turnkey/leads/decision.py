@@ -37,19 +37,22 @@ class Group:
         name: of the group.
         points: thresholds with their bounds, in any order.
         person_pairs: pairs of different persons that the bounds rest on, one or more.
+        probe_factor: how many times the FMR of the probes that are searched may be that of the single pictures that
+            were calibrated, one or more: a probe out of several frames lies closer to everybody.
     """
 
     name: str
     points: tuple[OperatingPoint, ...]
     person_pairs: int
+    probe_factor: float = 1.0
 
     def bound(self, point: OperatingPoint) -> float:
         """The FMR that may be claimed at a point: its bound, but never less than what so many pairs can show.
 
         Where none of n independent pairs is let through, the one-sided 95 % bound is 3/n (the rule of three): a table
-        that claims less is not believed.
+        that claims less is not believed. Both are taken times `probe_factor`.
         """
-        return max(point.fmr_upper, min(1.0, 3.0 / self.person_pairs))
+        return min(1.0, self.probe_factor * max(point.fmr_upper, 3.0 / self.person_pairs))
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def threshold_for(gallery_size: int, max_fpir: float, calibration: Sequence[Grou
         gallery_size < 1
         or not 0.0 < max_fpir < 1.0
         or not calibration
-        or not all(group.points and group.person_pairs > 0 for group in calibration)
+        or not all(group.points and group.person_pairs > 0 and group.probe_factor >= 1.0 for group in calibration)
     ):
         raise ValueError("a gallery of at least one, an FPIR between 0 and 1, and a calibration with points are needed")
     chosen: list[Threshold] = []

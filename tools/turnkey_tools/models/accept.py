@@ -28,7 +28,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from turnkey.leads.decision import Group, OperatingPoint, largest_supported
+from turnkey.device import calibration_group
+from turnkey.leads.decision import largest_supported
 from turnkey.vision.manifest import Manifest
 from turnkey_tools.evaluate.groups import AttributePart
 from turnkey_tools.evaluate.report import EvaluationReport
@@ -150,8 +151,7 @@ def _attribute(part: AttributePart, requirements: Requirements) -> list[Check]:
 def _gallery(report: EvaluationReport, requirements: Requirements) -> list[Check]:
     checks = []
     for table in report.calibration:
-        points = tuple(OperatingPoint(row.threshold, row.fmr_upper95) for row in table.rows)
-        size = largest_supported(requirements.max_fpir, (Group(table.group, points, table.person_pairs),))
+        size = largest_supported(requirements.max_fpir, (calibration_group(table),))
         found = f"{size} at an FPIR of {requirements.max_fpir:g}, {requirements.smallest_gallery} asked"
         checks.append(Check(f"gallery that {table.group} supports", size >= requirements.smallest_gallery, found))
     return checks
