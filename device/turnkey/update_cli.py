@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from turnkey import __version__
+from turnkey.accepted_models import accepted_manifest
 from turnkey.chosen import JsonOption, chosen_settings, fail
 from turnkey.following import FollowedAuthority, interlock_status, policy_apart
 from turnkey.interlock.authority import AuthorityError
@@ -33,13 +34,14 @@ from turnkey.update.installer import Installer, SimulatedInstaller, Slot, write_
 from turnkey.update.installer import Progress as Told
 from turnkey.update.ledger import NotarySocket
 from turnkey.update.limits import Limits
-from turnkey.update.placing import ModelsPlacer, Placer, PolicyCheck, PolicyPlacer
+from turnkey.update.placing import ModelsCheck, ModelsPlacer, Placer, PolicyCheck, PolicyPlacer
 from turnkey.update.rauc import RaucInstaller
 from turnkey.update.refusals import UpdateError, UpdateReason, UpdateRefusal
 from turnkey.update.release import Kind
 from turnkey.update.state import StateFile
 from turnkey.update.units import active_states, measure
 from turnkey.update.updating import Device, Report, Updating
+from turnkey.vision.manifest import ModelError
 
 Fetched = Callable[[int, int], None]
 """Told how many bytes of a file are here, and of how many."""
@@ -190,7 +192,7 @@ def updating_of(settings: Settings, progress: Told) -> Updating:
         raise UpdateError(UpdateReason.ROOT_UNUSABLE, f"{update.root}: {error.strerror}") from error
     placers: dict[Kind, Placer] = {"policy": PolicyPlacer(settings.policy, policy_check(settings))}
     if update.models is not None:
-        placers["models"] = ModelsPlacer(update.models)
+        placers["models"] = ModelsPlacer(update.models, models_check(settings))
     return Updating(
         Device(settings.device_id, update.group, update.board, boot_id(), update.quiet_s),
         update.folder,
@@ -225,6 +227,23 @@ def policy_check(settings: Settings) -> PolicyCheck:
         finally:
             candidate.unlink(missing_ok=True)
         return offered.message if isinstance(offered, PolicyRefusal) else None
+
+    return check
+
+
+def models_check(settings: Settings) -> ModelsCheck:
+    """Whether a device would load a set of models at its start: it is its release's own, or was accepted."""
+    folder, socket = settings.update.folder, settings.interlock.socket.path
+
+    def check(models: Path) -> None:
+        try:
+            following = FollowedAuthority(settings.authority.read_bytes(), folder / "authorities", socket)
+        except (AuthorityError, OSError) as error:
+            raise ModelError("acceptance-not-signed", f"whose acceptance holds is not known: {error}") from error
+        status = interlock_status(socket)
+        if status is not None:
+            following.at(status.authority_version)
+        accepted_manifest(models, following.current)
 
     return check
 

@@ -35,10 +35,15 @@ def regions():
                 continue
             start, stop = (int(end, 16) for end in span.split("-"))
             memory.seek(start)
+            # Overwritten below: a copy that was only freed would be found the next time.
+            region = bytearray(stop - start)
             try:
-                yield memory.read(stop - start)
+                memory.readinto(region)
+                yield region
             except OSError:
                 continue
+            finally:
+                ctypes.memset((ctypes.c_char * len(region)).from_buffer(region), 0, len(region))
 
 def found(needles):
     # The needles are stored inverted, so that the search does not find itself.

@@ -19,7 +19,7 @@ from turnkey.update.ledger import NotarySocket
 from turnkey.update.placing import ModelsPlacer, PolicyPlacer
 from turnkey.update.refusals import UpdateReason
 from turnkey.update.updating import Device, Report, Updating
-from turnkey.vision.manifest import read_manifest
+from turnkey.vision.manifest import ModelError, read_manifest
 
 QUIET_S = 600.0
 
@@ -39,6 +39,7 @@ class Room:
         self.boot = 1
         self.restarts = 0
         self.policy_refusal: str | None = None
+        self.models_refusal: ModelError | None = None
 
     def offer(self, version: str, content: bytes | None = None, **terms: Any) -> None:
         terms = {"kind": "bundle", "version": version, "board": "rpi5", "groups": {"station": 100}} | terms
@@ -49,7 +50,7 @@ class Room:
     def run(self, told: Callable[[int, str], None] = lambda _percent, _doing: None) -> Report:
         placers = {
             "policy": PolicyPlacer(self.folder / "policy.json", lambda _envelope: self.policy_refusal),
-            "models": ModelsPlacer(self.folder / "models"),
+            "models": ModelsPlacer(self.folder / "models", self.check_models),
         }
         updating = Updating(
             Device("booth-1", "station", "rpi5", f"boot-{self.boot}", QUIET_S),
@@ -62,6 +63,11 @@ class Room:
             told,
         )
         return updating.run(self.repository.way())
+
+    def check_models(self, models: Path) -> None:
+        assert (models / "manifest.toml").exists()
+        if self.models_refusal is not None:
+            raise self.models_refusal
 
     def _restart(self) -> None:
         self.restarts += 1
@@ -250,7 +256,8 @@ def models_zip(
 ) -> bytes:
     path = folder / "models.zip"
     manifest = read_manifest(MODELS)
-    names = [manifest.detector.file, manifest.embedder.file, *([manifest.guide.file] if manifest.guide else [])]
+    entries = (manifest.detector, manifest.embedder, manifest.mesh, *([manifest.guide] if manifest.guide else []))
+    names = [entry.file for entry in entries]
     with zipfile.ZipFile(path, "w") as archive:
         for name in ("manifest.toml", "golden.toml", *names):
             archive.writestr(*change(name, (MODELS / name).read_bytes()))
@@ -280,6 +287,15 @@ def test_models_that_are_not_their_manifests_are_refused(room: Room, what: str) 
     assert report.refusal.reason is UpdateReason.MODELS_REFUSED
     assert not (room.folder / "models" / "current").exists()
     assert not (room.folder / "golden.toml").exists()
+
+
+def test_models_that_nobody_accepted_replace_nothing(room: Room) -> None:
+    room.models_refusal = ModelError("models-not-accepted", "nobody accepted them")
+    room.offer("2", models_zip(room.folder), kind="models", board=None)
+    report = room.run()
+    assert report.refusal is not None
+    assert report.refusal.reason is UpdateReason.MODELS_REFUSED
+    assert not (room.folder / "models" / "current").exists()
 
 
 def test_a_device_that_does_not_know_what_it_runs_takes_no_system(room: Room) -> None:

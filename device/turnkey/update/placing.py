@@ -1,8 +1,8 @@
 """Putting in place what is no system: a policy, or a set of models. Both are checked by their own rules first.
 
 Rules kept here:
-1. What does not pass its own check (a policy its signatures and its device, models their manifest's hashes) replaces
-   nothing, although the update's metadata was right: the two are signed by different people.
+1. What does not pass its own check (a policy its signatures and its device, models their manifest's hashes and their
+   acceptance) replaces nothing, although the update's metadata was right: these are signed by different people.
 2. The replacement is one rename. A power cut leaves the old or the new, never something between.
 """
 
@@ -29,6 +29,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 PolicyCheck = Callable[[bytes], str | None]
 """Why a signed policy may not be in force on this device now; None where it may."""
+
+ModelsCheck = Callable[[Path], object]
+"""Raises a ModelError where this device would not load the models of a directory."""
 
 
 class Placer(Protocol):
@@ -64,10 +67,15 @@ class ModelsPlacer:
     """Unpacks a set of models (a .zip of one flat directory) beside the present one and points `current` at it.
 
     The processes read models at their start, so a set of models takes effect with the restart that follows it.
+
+    Args:
+        folder: where sets of models lie, each under its digest.
+        check: raises a ModelError for models that a device would not load.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, check: ModelsCheck) -> None:
         self._folder = folder
+        self._check = check
 
     def place(self, file: Path, release: Release) -> None:
         """As the port's."""
@@ -80,6 +88,7 @@ class ModelsPlacer:
             draft.mkdir(mode=0o755)
             _unpack(file, draft)
             _verify(draft)
+            self._check(draft)
             shutil.rmtree(unpacked, ignore_errors=True)
             draft.rename(unpacked)
             link.unlink(missing_ok=True)
@@ -118,5 +127,6 @@ def _copy(source: IO[bytes], target: IO[bytes], size: int) -> None:
 
 def _verify(models: Path) -> None:
     manifest = read_manifest(models)
-    for entry in (manifest.detector, manifest.embedder, *([manifest.guide] if manifest.guide else [])):
+    every = (manifest.detector, manifest.embedder, manifest.mesh, *([manifest.guide] if manifest.guide else []))
+    for entry in every:
         verified_bytes(models, entry)
