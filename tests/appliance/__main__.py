@@ -3,7 +3,8 @@
 Rules kept here:
 1. A stage passes only by what was seen in the guest, at the broker or on the card. What cannot be tried is "not tried",
    with the reason, and the run does not count as passed.
-2. Every stage begins with the card as the stage before it left it, and leaves it with the power off.
+2. Every stage begins with the machine as the stage before it left it; a stage that needs a restart makes one. Emulated
+   boots take minutes. In the end the machine is shut down in order.
 3. Figures are those of this machine, under emulation: they say nothing about a board.
 """
 
@@ -66,6 +67,7 @@ def main() -> int:
         return 2
     finally:
         if run is not None:
+            run.power_off()
             run.close()
     (out / "run.json").write_text(json.dumps(verdicts, indent=1) + "\n")
     passed = [name for name in wanted if name in verdicts and not {"failed", "not_tried"} & verdicts[name].keys()]
@@ -84,7 +86,6 @@ def one(name: str, run: Run) -> dict[str, object]:
     except (MachineError, AssertionError) as error:
         figures = {"verdict": "FAILED", "failed": str(error)}
         run.keep_journal(name)
-    run.power_off()
     return figures | {"stage_s": round(time.monotonic() - began)}
 
 
