@@ -163,6 +163,9 @@ def book(desk: Desktop, number: int) -> float:
         }"""
     )
     desk.on("Recorded")
+    desk.page.wait_for_function(
+        "() => performance.getEntriesByType('paint').some(one => one.name === 'first-contentful-paint')"
+    )
     shown_ms = desk.page.evaluate(
         """() => performance.timeOrigin + performance.getEntriesByType("paint")
             .filter(one => one.name === "first-contentful-paint").map(one => one.startTime)[0]"""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from starlette.concurrency import run_in_threadpool
@@ -23,6 +24,8 @@ from turnkey.console.room import Dark, Room, Seen
 from turnkey.console.words import Words
 
 FRAMES_PER_S: Final = 20
+DRAWING_S: Final = 0.05
+"""How long a browser that still draws the last picture is waited for; then a newer one is looked at."""
 DARK_LOOK_S: Final = 0.05
 """How often it is seen whether there is a picture again."""
 
@@ -42,7 +45,8 @@ class Live:
         self._room = room
         self._say = say
         self._wanted = wanted
-        self._shown = True
+        self._shown = asyncio.Event()
+        self._shown.set()
         self._dark: str | None = None
 
     async def run(self) -> None:
@@ -58,7 +62,9 @@ class Live:
                         break
                     await asyncio.sleep(DARK_LOOK_S)
                     continue
-                if self._shown and self._wanted():
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._shown.wait(), DRAWING_S)
+                if self._shown.is_set() and self._wanted():
                     await self._send(outcome)
                 await asyncio.sleep(max(0.0, began_s + 1 / FRAMES_PER_S - asyncio.get_running_loop().time()))
             if not listening.done():
@@ -72,7 +78,7 @@ class Live:
         try:
             while True:
                 await self._socket.receive_text()
-                self._shown = True
+                self._shown.set()
         except (WebSocketDisconnect, KeyError):  # KeyError: a binary message, which no page of ours sends
             return
 
@@ -84,7 +90,8 @@ class Live:
             )
 
     async def _send(self, seen: Seen) -> None:
-        self._dark, self._shown = None, False
+        self._dark = None
+        self._shown.clear()
         facts = {
             "advice": seen.advice,
             "text": self._say.advice(seen.advice),
