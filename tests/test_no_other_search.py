@@ -72,7 +72,7 @@ def test_a_lead_is_drafted_in_one_place_and_signed_in_one() -> None:
 def test_a_booking_begins_at_the_desk_and_a_packet_at_its_command() -> None:
     assert callers("book", ("booth",)) == {"cli.py", "booth_desk.py"}
     assert callers("book", ("desk",)) == {"booth_socket.py", "console_rooms.py"}
-    assert callers("apply", ("casework",)) == {"case_cli.py", "packet_socket.py"}
+    assert callers("apply", ("casework",)) == {"commands/case.py", "packet_socket.py"}
 
 
 def test_the_booths_sockets_can_be_asked_for_this_and_nothing_else() -> None:
@@ -117,7 +117,7 @@ def test_what_is_published_is_a_lead_or_an_attestation() -> None:
 
 
 def test_whoever_reads_rows_outside_the_gallery_is_known_or_bound_by_the_policys_rule() -> None:
-    known = {"device.py", "gallery_cli.py", "importing.py"}
+    known = {"device.py", "commands/gallery.py", "importing.py"}
     for name, tree in modules():
         if name.startswith("gallery/") or name in known or "turnkey.gallery.store" not in imports(tree):
             continue

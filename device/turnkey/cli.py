@@ -14,8 +14,8 @@ import typer
 from pydantic import ValidationError
 
 from turnkey.booth_socket import BoothUnreachable, Errand, Said, ask_booth, said_of
-from turnkey.case_cli import case_app
-from turnkey.chosen import (
+from turnkey.commands.case import case_app
+from turnkey.commands.chosen import (
     JsonOption,
     ask_interlock,
     choose,
@@ -24,21 +24,21 @@ from turnkey.chosen import (
     fail,
     interlock_socket,
 )
-from turnkey.console_cli import officer_app
+from turnkey.commands.gallery import gallery_app, have_removed
+from turnkey.commands.ledger import ledger_app
+from turnkey.commands.officer import officer_app
+from turnkey.commands.order import authority_app, order_app
+from turnkey.commands.policy import policy_app
+from turnkey.commands.process import process_app
+from turnkey.commands.update import health, update_app
 from turnkey.database import StorageError
 from turnkey.device import Device, DeviceBusy, DeviceError, simulated_switch_file, uplink_settings
-from turnkey.gallery_cli import gallery_app, have_removed
 from turnkey.interlock.status import InterlockStatus
 from turnkey.interlock.switch import SimulatedSwitch
 from turnkey.interlock.wire import Request
 from turnkey.leads.records import Partition
-from turnkey.ledger_cli import ledger_app
 from turnkey.notary.client import ask_standing
-from turnkey.order_cli import authority_app, order_app
-from turnkey.policy_cli import policy_app
-from turnkey.process_cli import process_app
 from turnkey.removal_socket import Expunge
-from turnkey.update_cli import health, update_app
 from turnkey.uplink.mqtt import Uplink
 from turnkey.uplink.outbox import Outbox
 

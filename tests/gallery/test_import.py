@@ -13,8 +13,8 @@ from booking_room import FACES, RunningDevice, events
 from typer.testing import CliRunner
 
 from turnkey.cli import app
+from turnkey.commands.gallery import _importer
 from turnkey.device import Device
-from turnkey.gallery_cli import _importer
 from turnkey.gallery_room import room_of
 from turnkey.importing import ManifestError, Picture, from_manifest
 from turnkey.interlock.orders import ReleaseRequest

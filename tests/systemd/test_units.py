@@ -11,10 +11,10 @@ import pytest
 import typer
 
 from turnkey.cli import app
+from turnkey.commands.update import BOOT_VARIABLE, boot_id
 from turnkey.interlock.daemon import UPDATE_RIGHTS
 from turnkey.settings import ConsoleSettings, SocketSettings, UpdateSettings
 from turnkey.update.refusals import UpdateError
-from turnkey.update_cli import BOOT_VARIABLE, boot_id
 
 UNITS = Path(__file__).parents[2] / "systemd"
 SERVICES = ("interlock", "booth", "notary", "uplink", "update", "console")
@@ -193,7 +193,7 @@ def test_the_updater_knows_the_boot_although_it_does_not_see_the_kernels_files(m
     by_kernel = boot_id()
     assert re.fullmatch(r"[0-9a-f]{32}", by_kernel)
     monkeypatch.setenv(BOOT_VARIABLE, by_kernel)
-    monkeypatch.setattr("turnkey.update_cli.BOOT_FILE", Path("/nowhere"))
+    monkeypatch.setattr("turnkey.commands.update.BOOT_FILE", Path("/nowhere"))
     assert boot_id() == by_kernel
     monkeypatch.delenv(BOOT_VARIABLE)
     with pytest.raises(UpdateError):

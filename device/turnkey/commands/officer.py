@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from turnkey.chosen import JsonOption, chosen_settings, fail
+from turnkey.commands.chosen import JsonOption, chosen_settings, fail
 from turnkey.console.officers import Officer, Officers, OfficersError, hashed, read_officers, weakness, write_officers
 
 officer_app = typer.Typer(no_args_is_help=True, help="The officers who may sign in at the console. Run it as root.")

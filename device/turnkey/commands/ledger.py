@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from turnkey.chosen import JsonOption, chosen_settings, fail, interlock_socket
+from turnkey.commands.chosen import JsonOption, chosen_settings, fail, interlock_socket
 from turnkey.database import StorageError
 from turnkey.notary.export import stretch, write_export
 from turnkey.notary.journal import Journal

@@ -21,7 +21,7 @@ from rich.progress import Progress
 
 from turnkey import __version__
 from turnkey.accepted_models import accepted_manifest
-from turnkey.chosen import JsonOption, chosen_settings, fail
+from turnkey.commands.chosen import JsonOption, chosen_settings, fail
 from turnkey.following import FollowedAuthority, interlock_status, policy_apart
 from turnkey.interlock.authority import AuthorityError
 from turnkey.leads.policy import PolicyRefusal

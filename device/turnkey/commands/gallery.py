@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from turnkey.chosen import chosen_room, chosen_settings, fail, interlock_socket
+from turnkey.commands.chosen import chosen_room, chosen_settings, fail, interlock_socket
 from turnkey.database import StorageError
 from turnkey.gallery.rows import KEY_BYTES, PARTITIONS
 from turnkey.gallery.snapshot import sync_folder

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import typer
 
-from turnkey.chosen import JsonOption, SignedFile, chosen_device, chosen_settings, fail, interlock_socket
+from turnkey.commands.chosen import JsonOption, SignedFile, chosen_device, chosen_settings, fail, interlock_socket
 from turnkey.database import StorageError
 from turnkey.following import FollowedAuthority, interlock_status
 from turnkey.leads.policy import PolicyReason, PolicyRefusal, SignedPolicy

@@ -8,14 +8,14 @@ from collections.abc import Callable
 
 import typer
 
-from turnkey.chosen import chosen_settings, fail
+from turnkey.commands.chosen import chosen_settings, fail
+from turnkey.commands.update import run_update
 from turnkey.database import StorageError
 from turnkey.envelope import KeyFileError
 from turnkey.interlock.authority import AuthorityError
 from turnkey.interlock.process import run_interlock
 from turnkey.processes import ProcessFailed, run_booth, run_console, run_notary
 from turnkey.settings import Settings
-from turnkey.update_cli import run_update
 from turnkey.vision.manifest import ModelError
 
 process_app = typer.Typer(

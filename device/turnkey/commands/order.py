@@ -6,7 +6,7 @@ import base64
 
 import typer
 
-from turnkey.chosen import SignedFile, ask_interlock, chosen_device, fail, interlock_socket
+from turnkey.commands.chosen import SignedFile, ask_interlock, chosen_device, fail, interlock_socket
 from turnkey.interlock.orders import OrderAccepted, OrderRefused
 from turnkey.interlock.status import InterlockStatus
 from turnkey.interlock.wire import Request

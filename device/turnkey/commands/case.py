@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from turnkey.casework import read_packet_file
-from turnkey.chosen import JsonOption, chosen_device, chosen_settings, fail, interlock_socket
+from turnkey.commands.chosen import JsonOption, chosen_device, chosen_settings, fail, interlock_socket
 from turnkey.packet_socket import BoothGone, PacketSaid, ask_to_apply, packet_said, packets_path
 
 PACKET_SUFFIX = ".tkcase"
