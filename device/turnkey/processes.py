@@ -38,7 +38,7 @@ from turnkey.policy_file import PolicyFile
 from turnkey.reconciliation import HeldToLedger, Rounds, set_back
 from turnkey.recording import heartbeat, leads_waiting, open_notary, policy_adopted, standing_of, system_clocks
 from turnkey.removal import Remover
-from turnkey.removal_socket import RemovalServer, removals_path
+from turnkey.removal_socket import removal_server, removals_path
 from turnkey.settings import Settings
 from turnkey.uplink.outbox import Outbox
 from turnkey.vision.manifest import read_manifest
@@ -172,7 +172,7 @@ def run_booth(settings: Settings, stop: threading.Event) -> None:
         remover = Remover(room.gallery, room.notary)
         servers = (
             packet_server(casework, listen(packets_path(sockets)), sockets),
-            RemovalServer(remover, listen(removals_path(sockets)), sockets),
+            removal_server(remover, listen(removals_path(sockets)), sockets),
             BoothServer(desk, passed_socket() or listen(sockets.booth), sockets),
         )
         for server in servers:

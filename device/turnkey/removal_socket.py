@@ -10,6 +10,7 @@ Rules kept here:
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -71,46 +72,31 @@ class NobodyRemoves(Exception):
     """The booth does not answer; what is to go can be removed without it."""
 
 
-class RemovalServer:
-    """Serves a remover over `listener`."""
-
-    def __init__(self, remover: Remover, listener: socket.socket, settings: SocketSettings) -> None:
-        self._remover = remover
-        rights = rights_by_user(
-            (
-                (settings.operator_user, frozenset({"expunge", "retain"})),
-                (settings.booth_user, frozenset({"retain"})),
-            )
+def removal_server(remover: Remover, listener: socket.socket, settings: SocketSettings) -> Server:
+    """Serves a remover over `listener` to the operator, and to the booth's user what its timer asks."""
+    rights = rights_by_user(
+        (
+            (settings.operator_user, frozenset({"expunge", "retain"})),
+            (settings.booth_user, frozenset({"retain"})),
         )
-        self._server = Server(listener, rights, self._serve, name="removals")
+    )
 
-    def start(self) -> None:
-        """Begin serving."""
-        self._server.start()
-
-    def is_alive(self) -> bool:
-        """Whether it is being served."""
-        return self._server.is_alive()
-
-    def close(self) -> None:
-        """Serve nobody any more."""
-        self._server.close()
-
-    def _serve(self, connection: socket.socket, _uid: int, rights: frozenset[str]) -> None:
-        try:
+    def serve(connection: socket.socket, _uid: int, granted: frozenset[str]) -> None:
+        with suppress(OSError, ValidationError):
             while packet := connection.recv(MAX_PACKET):
                 errand = _ASKED.validate_json(packet)
-                connection.send(self._run(errand, rights).model_dump_json().encode())
-        except (OSError, ValidationError):
-            return
+                connection.send(_answer(remover, errand, granted).model_dump_json().encode())
 
-    def _run(self, errand: Expunge | Retain, rights: frozenset[str]) -> Gone:
-        if errand.ask not in rights:
-            return Gone(outcome="refused", reason="not-permitted", message="this user may not ask that")
-        try:
-            return carry_out(self._remover, errand)
-        except StorageError as error:
-            return Gone(outcome="refused", reason=error.reason, message=str(error))
+    return Server(listener, rights, serve, name="removals")
+
+
+def _answer(remover: Remover, errand: Expunge | Retain, granted: frozenset[str]) -> Gone:
+    if errand.ask not in granted:
+        return Gone(outcome="refused", reason="not-permitted", message="this user may not ask that")
+    try:
+        return carry_out(remover, errand)
+    except StorageError as error:
+        return Gone(outcome="refused", reason=error.reason, message=str(error))
 
 
 def carry_out(remover: Remover, errand: Expunge | Retain) -> Gone:
