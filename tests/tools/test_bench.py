@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
+from pydantic import ValidationError
 from typer.testing import CliRunner
 from vision.portraits import MODELS, REPOSITORY, every_portrait
 
@@ -18,7 +21,7 @@ from turnkey.vision.manifest import read_manifest
 from turnkey_tools.bench.boards import BOARDS, Board, Step, model_step, predicted_ms
 from turnkey_tools.bench.booking_worker import Spec
 from turnkey_tools.bench.landmarks import FACE_SIZES_PX, landmark_table
-from turnkey_tools.bench.results import Bar, BenchReport, figure
+from turnkey_tools.bench.results import Bar, BenchReport, bench_report, deliver, figure
 from turnkey_tools.bench.timing import WARM_UP_ROUNDS, times_ms
 from turnkey_tools.cli import app
 from turnkey_tools.evaluate.faces import Picture
@@ -60,6 +63,35 @@ def test_figures_are_by_nearest_rank() -> None:
 def test_a_bar_holds_or_does_not() -> None:
     assert Bar("memory", 350, "at most", 350).holds
     assert not Bar("ratio", 2.9, "at least", 3).holds
+
+
+def test_a_report_says_of_each_bar_whether_it_holds_and_is_read_back() -> None:
+    bars = (Bar("memory", 351, "at most", 350), Bar("ratio", 3, "at least", 3))
+    report = bench_report("some", {}, [figure("one", "s", [3.0])], packages=("numpy",), bars=bars, command="some bench")
+    told = json.loads(report.model_dump_json())
+    assert [bar["holds"] for bar in told["bars"]] == [False, True]
+    assert not report.holds
+    told["bars"][0]["holds"] = True
+    assert not BenchReport.model_validate(told).holds, "whether a bar holds is computed, not believed"
+    assert BenchReport.model_validate_json(report.model_dump_json()) == report
+
+
+def test_a_number_that_is_none_makes_no_report() -> None:
+    with pytest.raises(ValidationError):
+        figure("one", "s", [float("nan")])
+    with pytest.raises(ValidationError):
+        Bar("ratio", float("inf"), "at least", 3)
+    with pytest.raises(ValidationError):
+        bench_report("some", {}, [], packages=(), ratios={"peer": float("nan")})
+
+
+def test_a_missed_bar_is_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    missed = bench_report("some", {}, [], packages=(), bars=[Bar("ratio", 2.9, "at least", 3)])
+    with pytest.raises(typer.Exit) as left:
+        deliver(missed, as_json=False)
+    assert left.value.exit_code == 1
+    assert "MISSED" in capsys.readouterr().out
+    deliver(missed.model_copy(update={"bars": ()}), as_json=True)
 
 
 def test_a_booking_is_timed_from_the_shutter_to_the_signed_lead() -> None:

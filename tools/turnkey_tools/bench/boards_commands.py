@@ -28,7 +28,7 @@ def boards(
 
     from turnkey.vision.manifest import ModelError
     from turnkey_tools.bench.boards import Board, bench_boards
-    from turnkey_tools.bench.results import print_report
+    from turnkey_tools.bench.results import deliver
 
     here = Board("this machine", macs_per_cycle, ghz, memory_gb_s)
     try:
@@ -36,7 +36,4 @@ def boards(
     except ModelError as error:
         Console(stderr=True).print(f"[red]{error}[/red]")
         raise typer.Exit(2) from error
-    if as_json:
-        typer.echo(report.model_dump_json(indent=1))
-    else:
-        print_report(report)
+    deliver(report, as_json=as_json)

@@ -228,10 +228,13 @@ def _report(bookers: list[_Booker], settings: dict[str, str | float | bool], lac
         for stage in rest[0]["stages"]:
             figures.append(figure(f"{name}: {stage}", "ms", [one["stages"][stage] for one in rest]))
     medians = {one.name: one.median for one in figures}
-    for peer in (booker.name for booker in bookers if booker.name != OURS):
+    peers = [booker.name for booker in bookers if booker.name != OURS]
+    for peer in peers:
         for what in ("booking", "booking, CPU"):
             ratios[f"{peer}: {what}"] = medians[f"{peer}: {what}"] / medians[f"{OURS}: {what}"]
     bars = [Bar("peak memory, MB", medians[f"{OURS}: peak memory"], "at most", MOST_PEAK_MB)]
     for name, ratio in ratios.items():
         bars.append(Bar(name, ratio, "at least", LEAST_OPENCV if name.startswith("OpenCV") else LEAST_DLIB))
-    return bench_report("booking", settings, figures, packages=PACKAGES, ratios=ratios, bars=bars, absent=lacking)
+    return bench_report(
+        "booking", settings, figures, packages=PACKAGES, peers=peers, ratios=ratios, bars=bars, absent=lacking
+    )

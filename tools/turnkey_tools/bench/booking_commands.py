@@ -45,7 +45,7 @@ def booking(
 
     from turnkey.vision.manifest import ModelError
     from turnkey_tools.bench.booking import BookingBenchError, bench_booking
-    from turnkey_tools.bench.results import print_report
+    from turnkey_tools.bench.results import deliver
     from turnkey_tools.models.golden import GoldenError
     from turnkey_tools.models.sources import SourceError
 
@@ -74,9 +74,4 @@ def booking(
     except (BookingBenchError, ModelError, GoldenError, SourceError, OSError) as error:
         errors.print(f"[red]{error}[/red]")
         raise typer.Exit(2) from error
-    if as_json:
-        typer.echo(report.model_dump_json(indent=1))
-    else:
-        print_report(report)
-    if not all(bar.holds for bar in report.bars):
-        raise typer.Exit(1)
+    deliver(report, as_json=as_json)

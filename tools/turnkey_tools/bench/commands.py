@@ -63,7 +63,7 @@ def vision(
     from turnkey.vision.litert import Model
     from turnkey.vision.manifest import ModelError, read_manifest
     from turnkey_tools.bench.landmarks import landmark_table
-    from turnkey_tools.bench.results import print_report
+    from turnkey_tools.bench.results import deliver
     from turnkey_tools.bench.vision import bench_vision, vision_report
     from turnkey_tools.evaluate.faces import NoFacesError, list_pictures
     from turnkey_tools.models.build import DETECTOR_TWIN
@@ -89,12 +89,8 @@ def vision(
     except (ModelError, NoFacesError, GoldenError, SourceError, OSError) as error:
         errors.print(f"[red]{error}[/red]")
         raise typer.Exit(2) from error
-    report = vision_report(result, rows, {"rounds": rounds})
-    if as_json:
-        typer.echo(report.model_dump_json(indent=1))
-        return
-    print_report(report)
-    for row in rows:
+    deliver(vision_report(result, rows, {"rounds": rounds}), as_json=as_json)
+    for row in () if as_json else rows:
         typer.echo(
             f"faces of {row.face_px:3d} px: {row.pictures} pictures, found {row.found_share:.2%}, landmark error "
             f"{row.mean:.2%} mean, {row.p95:.2%} p95 of the inter-eye distance "

@@ -3,7 +3,8 @@
 Rules kept here:
 1. A figure is a distribution: how many, median, 95th and 99th percentile (nearest rank), least and most.
 2. What could not be measured is named with the reason; a prediction is marked as one.
-3. A bar carries what was measured beside its limit, and holds or does not.
+3. A bar carries what was measured beside its limit; whether it holds is computed from the two, never told.
+4. Every number is finite: a report with another is not made, and not read.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+import typer
+from pydantic import BaseModel, ConfigDict, FiniteFloat, PositiveInt, computed_field
+from pydantic.dataclasses import dataclass
 
 from turnkey_tools.machine import Machine, this_machine
 
@@ -33,23 +35,24 @@ class Figure:
 
     name: str
     unit: str
-    count: int
-    median: float
-    p95: float
-    p99: float
-    least: float
-    most: float
+    count: PositiveInt
+    median: FiniteFloat
+    p95: FiniteFloat
+    p99: FiniteFloat
+    least: FiniteFloat
+    most: FiniteFloat
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A promise: `measured` must be at most or at least `limit`."""
+    """A promise: `measured` must be at most or at least `limit`. Its JSON also says whether it `holds`."""
 
     name: str
-    measured: float
+    measured: FiniteFloat
     must_be: Literal["at most", "at least"]
-    limit: float
+    limit: FiniteFloat
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def holds(self) -> bool:
         """Whether it is kept."""
@@ -61,8 +64,12 @@ class BenchReport(BaseModel):
 
     Attributes:
         bench: the command's name.
+        made_at: UTC, ISO 8601.
+        command: what to type to measure it again.
         settings: what it was told, by name.
+        peers: whom it measured beside us in the same run; their figures begin with their names.
         ratios: how many times as long (or as much) a peer takes, by name.
+        bars: promises, and whether each holds.
         absent: what was not measured, and why.
     """
 
@@ -75,9 +82,15 @@ class BenchReport(BaseModel):
     machine: Machine
     settings: dict[str, str | float | bool]
     figures: tuple[Figure, ...]
-    ratios: dict[str, float] = {}
+    peers: tuple[str, ...] = ()
+    ratios: dict[str, FiniteFloat] = {}
     bars: tuple[Bar, ...] = ()
     absent: tuple[str, ...] = ()
+
+    @property
+    def holds(self) -> bool:
+        """Whether every bar does."""
+        return all(bar.holds for bar in self.bars)
 
 
 def figure(name: str, unit: str, values: Sequence[float]) -> Figure:
@@ -98,22 +111,46 @@ def bench_report(
     figures: Sequence[Figure],
     *,
     packages: Sequence[str],
+    command: str | None = None,
+    peers: Sequence[str] = (),
     ratios: dict[str, float] | None = None,
     bars: Sequence[Bar] = (),
     absent: Sequence[str] = (),
 ) -> BenchReport:
-    """Put a report together, with this machine's facts and the versions of `packages`."""
+    """Put a report together, with this machine's facts and the versions of `packages`.
+
+    Args:
+        command: what to type to measure it again; None for this process's own `turnkeyctl` command.
+
+    Raises:
+        pydantic.ValidationError: a number is not finite.
+    """
     return BenchReport(
         bench=bench,
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=" ".join(["turnkeyctl", *sys.argv[1:]]),
+        command=command or " ".join(["turnkeyctl", *sys.argv[1:]]),
         machine=this_machine(packages),
         settings=settings,
         figures=tuple(figures),
+        peers=tuple(peers),
         ratios=ratios or {},
         bars=tuple(bars),
         absent=tuple(absent),
     )
+
+
+def deliver(report: BenchReport, *, as_json: bool) -> None:
+    """Print a bench command's report, as JSON or for a person.
+
+    Raises:
+        typer.Exit: with code 1, where a bar is missed.
+    """
+    if as_json:
+        typer.echo(report.model_dump_json(indent=1))
+    else:
+        print_report(report)
+    if not report.holds:
+        raise typer.Exit(1)
 
 
 def print_report(report: BenchReport) -> None:

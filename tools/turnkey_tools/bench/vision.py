@@ -137,4 +137,7 @@ def vision_report(result: VisionBench, rows: list[LandmarkRow], settings: dict[s
         for what, value in (("found", row.found_share), ("landmark error, mean", row.mean), ("p95", row.p95)):
             figures.append(figure(f"faces of {row.face_px} px: {what}", "share", [value]))
     ratios = {f"{name} over int8": ratio for name, ratio in result.ratios.items()}
-    return bench_report("vision", settings, figures, packages=PACKAGES, ratios=ratios, absent=result.absent)
+    peers = [name for name in result.times_ms if "OpenCV" in name]
+    return bench_report(
+        "vision", settings, figures, packages=PACKAGES, peers=peers, ratios=ratios, absent=result.absent
+    )
