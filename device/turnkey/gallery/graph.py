@@ -9,6 +9,8 @@ Rules kept here:
 2. Its recall is measured when it is built, against the scan, and goes with it into its snapshot and each result.
 3. It lies in `SecretMemory`: usearch only looks at it there. An expunged template is overwritten in it.
 4. It is a cache: a snapshot that does not open, or whose matrix has other rows, is set aside, and the scan serves.
+5. Of the rows it lists those are opened that can be among the best unless int8 errs by more than six standard
+   deviations: once in 10^9 rows, where the graph itself misses a mate in a hundred. The scan takes no such chance.
 """
 
 from __future__ import annotations
@@ -40,7 +42,6 @@ MATED_COSINE = 0.6
 
 _ADDED_AT_ONCE = 4096
 _LISTED = 64
-_NOT_RULED_OUT = 2.0
 
 
 class Header(BaseModel):
@@ -138,10 +139,14 @@ class Graph:
         graph.recall = _measured_recall(graph, matrix)
         return graph
 
-    def nearest(self, probe: NDArray[np.float64], wanted: int) -> NDArray[np.int64]:
-        """Row numbers of what it takes for the nearest, nearest first."""
-        with QuantisedProbe(probe) as quantised:
-            return np.asarray(self._index.search(quantised.levels[0], wanted, threads=1).keys, dtype=np.int64)
+    def nearest(self, probe: QuantisedProbe, wanted: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Row numbers of what it takes for the nearest, nearest first, and their dot products with the probe's levels.
+
+        Returns:
+            both (m,), m at most `wanted`.
+        """
+        found = self._index.search(probe.levels[0], wanted, threads=1)
+        return np.asarray(found.keys, dtype=np.int64), 1.0 - np.asarray(found.distances, dtype=np.float64)
 
     def overwrite(self, template: NDArray[np.int8]) -> bool:
         """Overwrite a template with zeros where it stands in the graph; the links of its node stay."""
@@ -214,11 +219,16 @@ class GraphSearcher:
         self._graph, self._matrix = graph, matrix
 
     def shortlist(self, probe: NDArray[np.float64], wanted: int) -> Shortlist:
-        """What the graph finds, and the best rows since. Nothing rules rows out: all of it is opened."""
-        found = self._graph.nearest(probe, min(wanted, _LISTED))
-        since = self._matrix.shortlist(probe, _LISTED, newer_than=self._graph.newest).rows[:_LISTED]
-        rows = np.concatenate([found[self._matrix.holds(found)], since])
-        return Shortlist(rows, np.ones(len(rows)), -np.inf, _NOT_RULED_OUT)
+        """What the graph finds, and the best rows since, with the error that int8 is likely to make (rule 5)."""
+        with QuantisedProbe(probe) as quantised:
+            rows, dots = self._graph.nearest(quantised, min(wanted, _LISTED))
+            scales = self._matrix.scales(rows)
+            there = scales > 0
+            rows, scores = rows[there], dots[there] * scales[there] * quantised.scale
+            since = self._matrix.shortlist_of(quantised, wanted, newer_than=self._graph.newest)
+            rows, scores = np.concatenate([rows, since.rows]), np.concatenate([scores, since.scores])
+            order = np.lexsort((rows, -scores))
+            return Shortlist(rows[order], scores[order], since.floor, self._matrix.likely_error(quantised))
 
 
 def _measured_recall(graph: Graph, matrix: ScanMatrix) -> float:
@@ -243,7 +253,8 @@ def _measured_recall(graph: Graph, matrix: ScanMatrix) -> float:
         noise *= np.sqrt(1 - MATED_COSINE**2) / np.linalg.norm(noise)
         probe *= MATED_COSINE
         probe += noise
-        right += int(matrix.shortlist(probe, 1).rows[0]) in graph.nearest(probe, _LISTED)
+        with QuantisedProbe(probe) as quantised:
+            right += int(matrix.shortlist_of(quantised, 1).rows[0]) in graph.nearest(quantised, _LISTED)[0]
     del probe, noise, step
     memory.wipe()
     return right / RECALL_PROBES

@@ -17,7 +17,8 @@ The kernel's time is per row, not per byte (`turnkeyctl bench gallery` prints 64
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
@@ -142,6 +143,7 @@ class ScanMatrix:
 
     def __init__(self) -> None:
         self.blocks: list[Block] = []
+        self._firsts: list[int] = []
         self.residual = 0.0
         self._live = 0
         self._wide: NDArray[np.float64] = np.empty(BLOCK_ROWS, dtype=np.float64)
@@ -177,6 +179,8 @@ class ScanMatrix:
 
     def _append(self, block: Block, rows: Sequence[int], templates: NDArray[np.float32]) -> None:
         count, levels, rest = len(rows), self._levels[: len(rows)], self._rest[: len(rows)]
+        if not block.used:
+            self._firsts.append(int(rows[0]))
         at = slice(block.used, block.used + count)
         scales = np.maximum(templates.max(axis=1), -templates.min(axis=1)) / np.float32(_LARGEST)
         np.maximum(scales, _USUAL_SCALE, out=scales)
@@ -196,6 +200,7 @@ class ScanMatrix:
     def adopt(self, block: Block, residual: float) -> None:
         """Take over a filled block, from a snapshot."""
         self.blocks.append(block)
+        self._firsts.append(int(block.rows[0]))
         self.residual = max(self.residual, residual)
         self._live += int(np.count_nonzero(block.scales[: block.used]))
         block.uniform = bool((block.scales[: block.used] == _USUAL_SCALE).all())
@@ -203,30 +208,37 @@ class ScanMatrix:
 
     def remove(self, row: int) -> bool:
         """Overwrite a row; False where there is none."""
-        for block in self.blocks:
-            if block.used and row <= block.rows[block.used - 1]:
-                at = int(np.searchsorted(block.rows[: block.used], row))
-                if block.rows[at] != row or not block.scales[at]:
-                    return False
-                block.templates[at] = 0
-                block.scales[at] = 0
-                block.uniform = False
-                block.pack()
-                self._live -= 1
-                return True
-        return False
+        found = self._find(row)
+        if found is None:
+            return False
+        block, at = found
+        block.templates[at] = 0
+        block.scales[at] = 0
+        block.uniform = False
+        block.pack()
+        self._live -= 1
+        return True
 
-    def holds(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of `rows` it holds."""
-        return np.array([self.template(int(row)) is not None for row in rows], dtype=np.bool_)
+    def scales(self, rows: Iterable[int]) -> NDArray[np.float32]:
+        """The scale of each of `rows`; zero of one that it does not hold."""
+        found = map(self._find, rows)
+        return np.array([0 if place is None else place[0].scales[place[1]] for place in found], np.float32)
 
     def template(self, row: int) -> NDArray[np.int8] | None:
         """A row's int8 template in place; None where there is none."""
-        for block in self.blocks:
-            if row <= block.rows[block.used - 1]:
-                at = int(np.searchsorted(block.rows[: block.used], row))
-                return block.templates[at] if block.rows[at] == row and block.scales[at] else None
-        return None
+        found = self._find(row)
+        return None if found is None else found[0].templates[found[1]]
+
+    def _find(self, row: int) -> tuple[Block, int] | None:
+        number = bisect_right(self._firsts, row) - 1
+        if number < 0:
+            return None
+        block = self.blocks[number]
+        # Where no number was left out, a row is as far from the first as its number is.
+        at = min(row - self._firsts[number], block.used - 1)
+        if block.rows[at] != row:
+            at = int(np.searchsorted(block.rows[: block.used], row))
+        return (block, at) if at < block.used and block.rows[at] == row and block.scales[at] else None
 
     def shortlist(self, probe: NDArray[np.float64], wanted: int, newer_than: int = 0) -> Shortlist:
         """Compare a probe ((128,) float64, unit norm) with every row; list at least the best `wanted`.
@@ -235,9 +247,10 @@ class ScanMatrix:
             newer_than: only rows with a higher number: what a graph built earlier does not hold.
         """
         with QuantisedProbe(probe) as quantised:
-            return self._shortlist(quantised, wanted, newer_than)
+            return self.shortlist_of(quantised, wanted, newer_than)
 
-    def _shortlist(self, probe: QuantisedProbe, wanted: int, newer_than: int) -> Shortlist:
+    def shortlist_of(self, probe: QuantisedProbe, wanted: int, newer_than: int = 0) -> Shortlist:
+        """`shortlist`, of a probe that is quantised already."""
         rows: list[NDArray[np.int64]] = []
         scores: list[NDArray[np.float64]] = []
         floor, listed = -np.inf, 0
@@ -261,9 +274,8 @@ class ScanMatrix:
             return Shortlist(np.empty(0, np.int64), np.empty(0, np.float64), -np.inf, 0.0)
         all_rows, all_scores = np.concatenate(rows), np.concatenate(scores)
         order = np.lexsort((all_rows, -all_scores))
-        error = self._error(probe.left_out, probe.norm)
         unit = probe.scale * float(_USUAL_SCALE)
-        return Shortlist(all_rows[order], all_scores[order] * unit, floor * unit, error)
+        return Shortlist(all_rows[order], all_scores[order] * unit, floor * unit, self.error(probe))
 
     def _scanned(self, levels: NDArray[np.int8], newer_than: int) -> Iterator[tuple[Block, Scanned]]:
         """Each block and its rows' scores in units of both usual scales, removed rows at -inf."""
@@ -277,13 +289,19 @@ class ScanMatrix:
                 scanned[(block.scales[:used] == 0) | (block.rows[:used] <= newer_than)] = -np.inf
             yield block, scanned
 
-    def _error(self, left_out: float, probe_norm: float) -> float:
-        return left_out * (1 + _NORM_SLACK) + probe_norm * self.residual + _ROUNDING
+    def error(self, probe: QuantisedProbe) -> float:
+        """By how much an exact score may differ from a scanned one."""
+        return probe.left_out * (1 + _NORM_SLACK) + probe.norm * self.residual + _ROUNDING
+
+    def likely_error(self, probe: QuantisedProbe) -> float:
+        """Six standard deviations of that difference, as if the signs of what int8 leaves out were thrown."""
+        return 6 * math.hypot(probe.left_out, probe.norm * self.residual) / math.sqrt(TEMPLATE_DIMENSIONS) + _ROUNDING
 
     def wipe(self) -> None:
         """Overwrite and unmap everything."""
         while self.blocks:
             self.blocks.pop().wipe()
+        self._firsts.clear()
         self._live = 0
         self._levels = self._rest = np.empty((0, 0), np.float32)
         self._scratch.wipe()

@@ -21,7 +21,8 @@ from turnkey.gallery.scan import Shortlist
 
 FIRST_WANTED = 256
 """Rows asked of the first scan: usually several times what has to be opened."""
-_OPENED_AT_ONCE = 16
+_OPENED_AT_FIRST = 8
+_OPENED_AT_ONCE = 64
 _WIDENED_BY = 16
 
 Method = Literal["exhaustive", "graph"]
@@ -81,17 +82,18 @@ class _Best:
 
     def __init__(self, limit: int) -> None:
         self.ranked: list[Compared] = []
-        self._limit = limit
+        self.limit = limit
 
     def take(self, candidates: Sequence[Compared]) -> None:
         by_reference: dict[str, Compared] = {}
         for candidate in sorted([*self.ranked, *candidates], key=lambda one: (-one.score, one.row.row)):
             by_reference.setdefault(candidate.row.reference, candidate)
-        self.ranked = list(by_reference.values())[: self._limit]
+        self.ranked = list(by_reference.values())[: self.limit]
 
-    def beats(self, score: float) -> bool:
-        """Whether something of this score can no longer come among them."""
-        return len(self.ranked) == self._limit and self.ranked[-1].score > score
+    @property
+    def bar(self) -> float:
+        """Something that scores below this can no longer come among them."""
+        return self.ranked[-1].score if len(self.ranked) == self.limit else -np.inf
 
 
 def _open_while_needed(
@@ -102,10 +104,15 @@ def _open_while_needed(
     compared: set[int],
 ) -> bool:
     """True where what was not opened cannot be among the best."""
-    for start in range(0, len(shortlist.rows), _OPENED_AT_ONCE):
-        if best.beats(float(shortlist.scores[start]) + shortlist.error):
+    done, falling = 0, -shortlist.scores
+    while done < len(falling):
+        # As many as are asked for, until there are so many; then all that these do not rule out, in few queries.
+        needed = int(np.searchsorted(falling, shortlist.error - best.bar, side="right"))
+        if needed <= done:
             return True
-        rows = [int(row) for row in shortlist.rows[start : start + _OPENED_AT_ONCE] if int(row) not in compared]
+        stop = min(needed, done + (max(best.limit, _OPENED_AT_FIRST) if best.bar == -np.inf else _OPENED_AT_ONCE))
+        rows = [row for row in shortlist.rows[done:stop].tolist() if row not in compared]
         compared.update(rows)
         best.take([candidate for candidate in compare(rows) if candidate.row.reference != excluding])
-    return shortlist.floor == -np.inf or best.beats(shortlist.floor + shortlist.error)
+        done = stop
+    return shortlist.floor == -np.inf or best.bar > shortlist.floor + shortlist.error

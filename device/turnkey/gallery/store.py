@@ -13,10 +13,10 @@ Rules kept here:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from json.encoder import encode_basestring_ascii as _quoted
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +62,11 @@ class TemplateStore:
         self.database = Database(path, FORMAT)
         self._sealers: dict[int, Sealer] = {}
         self._number = 0
-        self._memory = SecretMemory((BATCH_ROWS + 2) * _TEMPLATE_BYTES)
+        self._memory = SecretMemory((BATCH_ROWS + 2 * _ROWS_A_QUERY) * _TEMPLATE_BYTES)
         self._opened = self._memory.array(np.float32, (BATCH_ROWS, TEMPLATE_DIMENSIONS))
-        self._widened = self._memory.array(np.float64, (TEMPLATE_DIMENSIONS,), BATCH_ROWS * _TEMPLATE_BYTES)
+        self._places = [as_bytes(template) for template in self._opened]
+        shape = (_ROWS_A_QUERY, TEMPLATE_DIMENSIONS)
+        self._widened = self._memory.array(np.float64, shape, BATCH_ROWS * _TEMPLATE_BYTES)
         try:
             if key is not None:
                 self.take_key(key)
@@ -283,25 +285,27 @@ class TemplateStore:
             )
             if len(found) != len(asked):
                 raise StorageError("index-ahead-of-rows", "the index holds a row that the gallery does not")
-            for values in found:
+            for place, values in enumerate(found):
                 if values[1] != partition:
                     raise StorageDamaged(
                         "row-damaged", f"{self.database.path}: row {values[0]} of {partition} was changed or moved"
                     )
-                self._widened[:] = self._open(values[:4], *values[8:])
-                score = min(1.0, max(-1.0, float(self._widened @ probe)))
-                compared.append(Compared(_row(values[:8]), score))
+                self._open(values[:4], values[8], values[9], place)
+            wide = self._widened[: len(found)]
+            wide[:] = self._opened[: len(found)]
+            # Each row's sum is taken alike, wherever it stands: equal templates have equal scores.
+            scores = np.clip(np.einsum("ij,j->i", wide, probe), -1.0, 1.0).tolist()
+            compared += [Compared(_row(values[:8]), score) for values, score in zip(found, scores, strict=True)]
         return compared
 
-    def _open(self, bound: Sequence[Any], number: int, sealed: bytes, place: int = 0) -> NDArray[np.float32]:
-        template: NDArray[np.float32] = self._opened[place]
+    def _open(self, bound: Sequence[Any], number: int, sealed: bytes, place: int) -> None:
+        """Into place `place` of the opened templates."""
         try:
-            self._sealer(number).open_into(sealed, _bound(*bound), as_bytes(template))
+            self._sealer(number).open_into(sealed, _bound(*bound), self._places[place])
         except InvalidTag as error:
             raise StorageDamaged(
                 "row-damaged", f"{self.database.path}: row {bound[0]} of {bound[1]} was changed or moved"
             ) from error
-        return template
 
     def reseal(self, bound: Sequence[Any], number: int, sealed: bytes) -> bytes:
         """A row's template sealed with the key in force, whichever sealed it before. For rotation.
@@ -309,18 +313,21 @@ class TemplateStore:
         Args:
             bound: row number, partition, reference, model id.
         """
-        return self.sealer.seal(as_bytes(self._open(bound, number, sealed)), _bound(*bound))
+        self._open(bound, number, sealed, 0)
+        return self.sealer.seal(self._places[0], _bound(*bound))
 
     def close(self) -> None:
         """Close the file, forget the keys. Safe to call twice."""
         self._sealers = {}
+        self._places.clear()
         self._opened, self._widened = np.empty((0, 0), np.float32), np.empty(0)
         self._memory.wipe()
         self.database.close()
 
 
 def _bound(row: int, partition: str, reference: str, model_id: str) -> bytes:
-    return json.dumps(["turnkey template 1", row, partition, reference, model_id]).encode()
+    # As `json.dumps` writes the list, at a tenth of the time: millions of rows are opened.
+    return f'["turnkey template 1", {row}, {_quoted(partition)}, {_quoted(reference)}, {_quoted(model_id)}]'.encode()
 
 
 def _text(moment: datetime | None) -> str | None:
