@@ -186,10 +186,10 @@ def served(running):
     """The bench's interlock behind a daemon in this process, on the real clock."""
     made: list[Daemon] = []
 
-    def serve(rights=None, orders=None) -> Daemon:
+    def serve(rights=None, orders=None, markers=running.folder) -> Daemon:
         running.switch.close()
         settings = InterlockSettings(
-            socket=SocketSettings(path=running.folder / "socket", markers=running.folder),
+            socket=SocketSettings(path=running.folder / "socket", markers=markers),
             lease_validity_ms=SLOW_LEASE_MS,
         )
         running.interlock = Interlock(
@@ -220,6 +220,26 @@ def first_permit(client: LeaseClient) -> Permit:
             return None
 
     return wait_for(had)
+
+
+def test_systemd_never_finds_both_markers(served, running):
+    """Both at once would set the two path units against each other: one is renamed to the other."""
+    folder = running.folder
+    (folder / "running").touch()
+    (folder / "stopped").touch()
+    served()
+    wait_for(lambda: (folder / "running").exists() and not (folder / "stopped").exists())
+    running.switch.open_key()
+    wait_for(lambda: (folder / "stopped").exists() and not (folder / "running").exists())
+
+
+def test_a_marker_that_could_not_be_left_is_tried_again(served, running):
+    served(markers=running.folder / "markers")
+    running.switch.open_key()
+    assert running.interlock.state is State.MORATORIUM
+    time.sleep(0.1)
+    (running.folder / "markers").mkdir()
+    wait_for((running.folder / "markers" / "stopped").exists)
 
 
 def test_a_user_who_is_not_named_is_turned_away(served, running):

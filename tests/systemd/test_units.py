@@ -146,6 +146,27 @@ def test_the_booth_is_started_by_the_interlocks_marker_and_nothing_else():
     assert has("interlock", "RuntimeDirectory", markers.name)
 
 
+def test_a_booth_started_by_hand_while_stopped_does_not_start():
+    """Its condition is the path unit's own file: a path that is there with a condition that fails is tried for ever."""
+    started_by = dict(unit("turnkey-running.path"))["PathExists"]
+    conditions = [value for key, value in unit("turnkey-booth.service") if key.startswith("Condition")]
+    assert conditions == [started_by]
+
+
+def test_no_path_unit_gives_up_or_starts_without_a_pause():
+    """It checks again as soon as what it started is inactive, and fails for good with that one's start limit."""
+    for path in UNITS.glob("*.path"):
+        started = dict(unit(path.name))["Unit"]
+        if started.endswith(".target"):
+            # A target stays active until something conflicts with it; nothing pulls it down while the marker is there.
+            target = dict(unit(started)) if (UNITS / started).exists() else {}
+            assert "StopWhenUnneeded" not in target
+        else:
+            service = dict(unit(started))
+            assert service["StartLimitIntervalSec"] == "0"
+            assert (service["Restart"], service["RestartSec"]) == ("always", "2s")
+
+
 def test_the_interlock_starts_again_whatever_happens_to_it():
     assert values("interlock", "Restart") == ["always"]
     assert has("interlock", "StartLimitIntervalSec", "0")

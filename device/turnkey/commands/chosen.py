@@ -84,7 +84,10 @@ def chosen_room() -> Iterator[GalleryRoom]:
         with booth_room(settings.model_copy(update={"state": sockets.booth_state})) as room:
             yield room
     except DeviceBusy:
-        fail("refused (booth-running): the booth has the gallery; end it first, with `systemctl stop turnkey-booth`")
+        fail(
+            "refused (booth-running): the booth has the gallery; end it first, with `systemctl stop "
+            "turnkey-running.path turnkey-booth`, and start the path again afterwards"
+        )
     except StorageError as error:
         fail(f"refused ({error.reason}): {error}")
     except (ModelError, AuthorityError, OSError) as error:

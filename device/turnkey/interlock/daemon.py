@@ -259,12 +259,17 @@ class Daemon:
             return [client for client in self._clients if client.leased]
 
     def _mark(self, name: str) -> None:
-        """Leave the marker that systemd's path units wait for; a machine without systemd misses nothing."""
+        """Leave the marker that systemd's path units wait for; a machine without systemd misses nothing.
+
+        One file under one of two names: were both there, the two path units would start target and booth in turns.
+        """
         if name == self._marked:
             return
-        self._marked = name
         folder = self._settings.socket.markers
         other = "stopped" if name == "running" else "running"
         with contextlib.suppress(OSError):
-            (folder / other).unlink(missing_ok=True)
-            (folder / name).touch(mode=0o644)
+            try:
+                (folder / other).rename(folder / name)
+            except FileNotFoundError:
+                (folder / name).touch(mode=0o644)
+            self._marked = name
