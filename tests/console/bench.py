@@ -8,10 +8,8 @@ have to be decoded. Figures are of this machine as it is; exit 1 where a bar is 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -31,12 +29,14 @@ from turnkey.device import Device  # noqa: E402
 from turnkey.interlock.permit import Permit  # noqa: E402
 from turnkey.interlock.switch import SimulatedSwitch  # noqa: E402
 from turnkey_tools.bench.booking_scene import (  # noqa: E402
+    FRAMES,
     RawCamera,
     adopt_bench_policy,
     bench_camera,
     fill_cases,
     write_burst,
 )
+from turnkey_tools.bench.results import Bar, BenchReport, bench_report, figure, print_report  # noqa: E402
 from turnkey_tools.models.golden import read_golden, read_portrait  # noqa: E402
 from turnkey_tools.pilot import Pilot, provision_pilot  # noqa: E402
 
@@ -82,28 +82,19 @@ def main() -> int:
         fill_cases(pilot, chosen.templates, 1, lambda *_: None)
         busy.start()
         try:
-            figures = measure(pilot, chosen)
+            report = measure(pilot, chosen)
         finally:
             stop.set()
             busy.join()
-    bars = {
-        "recorded_median_s": figures["recorded_median_s"] <= RECORDED_S,
-        "preview_fps": figures["preview_fps"] >= FRAMES_PER_S,
-        "dark_max_ms": figures["dark_max_ms"] <= DARK_MS,
-    }
     if chosen.json:
-        print(json.dumps({"figures": figures, "bars_met": bars}))
+        print(report.model_dump_json(indent=1))
     else:
-        print(f"burst of 5 at 12 MP ({chosen.source}), gallery of {chosen.templates:,}, one core busy")
-        print(f"load of the machine, one minute   {os.getloadavg()[0]:6.1f} on {os.cpu_count()} cores")
-        for name, value in figures.items():
-            met = {None: "", True: "  bar met", False: "  BAR MISSED"}[bars.get(name)]
-            print(f"{name:32}{value:9.3f}{met}")
-    return 0 if all(bars.values()) else 1
+        print_report(report)
+    return 0 if report.holds else 1
 
 
-def measure(pilot: Pilot, chosen: argparse.Namespace) -> dict[str, float]:
-    """All figures, by one officer at one browser."""
+def measure(pilot: Pilot, chosen: argparse.Namespace) -> BenchReport:
+    """All figures, by one officer at one browser; one core is kept busy by somebody else."""
     settings, root = pilot.settings(), pilot.root
     enlist(settings.console.officers)
     switch = SimulatedSwitch()
@@ -127,14 +118,26 @@ def measure(pilot: Pilot, chosen: argparse.Namespace) -> dict[str, float]:
         cpu_s = watched(device)
         taken = [book(desk, number) for number in range(chosen.bookings + 1)][1:]
         dark = [stop_on(desk, house) for _ in range(chosen.stops)]
-    return {
-        "recorded_median_s": statistics.median(taken),
-        "recorded_slowest_s": max(taken),
-        "recorded_cpu_median_s": statistics.median(cpu_s[1:]),
-        "preview_fps": fps,
-        "dark_median_ms": statistics.median(dark),
-        "dark_max_ms": max(dark),
-    }
+    recorded = figure('shutter to "Recorded"', "s", taken)
+    figures = (
+        recorded,
+        figure('shutter to "Recorded": CPU of the booking', "s", cpu_s[1:]),
+        figure("live preview", "1/s", [fps]),
+        figure("stop to dark", "ms", dark),
+    )
+    bars = (
+        Bar('shutter to "Recorded", median, s', recorded.median, "at most", RECORDED_S),
+        Bar("live preview, pictures a second", fps, "at least", FRAMES_PER_S),
+        Bar("stop to dark, slowest, ms", max(dark), "at most", DARK_MS),
+    )
+    return bench_report(
+        "console",
+        {"source": chosen.source, "templates": chosen.templates, "frames": FRAMES, "cores kept busy": 1},
+        figures,
+        packages=("ai-edge-litert", "playwright", "starlette", "uvicorn"),
+        bars=bars,
+        command=" ".join(["tests/console/bench", *sys.argv[1:]]),
+    )
 
 
 def watched(device: Device) -> list[float]:

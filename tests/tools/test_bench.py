@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import typer
 from pydantic import ValidationError
+from tools.bench_reports import sound
 from typer.testing import CliRunner
 from vision.portraits import MODELS, REPOSITORY, every_portrait
 
@@ -45,7 +46,7 @@ def test_times_are_of_interleaved_runs() -> None:
 def test_what_was_not_measured_is_named() -> None:
     done = CliRunner().invoke(app, [*OPTIONS, "--no-peers"])
     assert done.exit_code == 0, done.output
-    report = BenchReport.model_validate_json(done.stdout)
+    report = sound(done.stdout)
     assert {line.split(":")[0] for line in report.absent} == {"float TFLite", "OpenCV"}
     assert [one.median for one in report.figures if one.unit == "count"] == [1, 1]
     timed = [one for one in report.figures if one.unit == "ms"]
@@ -97,12 +98,31 @@ def test_a_missed_bar_is_the_exit_code(capsys: pytest.CaptureFixture[str]) -> No
 def test_a_booking_is_timed_from_the_shutter_to_the_signed_lead() -> None:
     options = ["bench", "booking", "--models", str(MODELS), "--repository", str(REPOSITORY), "--bookings", "3"]
     done = CliRunner().invoke(app, [*options, "--templates", "1000", "--json"])
-    report = BenchReport.model_validate_json(done.stdout)
+    report = sound(done.stdout)
     assert done.exit_code == (0 if all(bar.holds for bar in report.bars) else 1)
     figures = {one.name: one for one in report.figures}
     assert figures["turnkey: booking"].count == 3
     assert 0 < figures["turnkey: sign"].median < figures["turnkey: booking"].median
     assert {"turnkey: capture", "turnkey: embed", "turnkey: search", "turnkey: enrol"} <= set(figures)
+
+
+def test_a_lead_is_timed_to_the_broker_and_the_desk_and_none_is_lost() -> None:
+    options = ["bench", "uplink", "--messages", "40", "--singles", "4", "--losses", "1", "--json"]
+    done = CliRunner().invoke(app, options)
+    assert done.exit_code in (0, 1), done.output
+    report = sound(done.stdout)
+    figures = {one.name: one for one in report.figures}
+    acknowledged = figures["a lead put into the outbox to acknowledged by the broker"]
+    assert (acknowledged.count, acknowledged.least > 0) == (4, True)
+    assert figures["broker back to all that waited acknowledged"].count == 1
+    assert figures["leads lost"].most == 0
+
+
+def test_an_audit_is_timed_in_a_process_of_its_own() -> None:
+    done = CliRunner().invoke(app, ["bench", "audit", "--days", "0.2", "--json"])
+    report = sound(done.stdout)
+    assert report.settings["verdict"] == "PROVEN"
+    assert report.settings["heartbeats"] == 288
 
 
 def test_boards_are_predicted_from_operations_and_bytes() -> None:
@@ -122,7 +142,7 @@ def test_operations_are_counted_in_the_graph() -> None:
 
 def test_predictions_are_called_predictions() -> None:
     options = ["bench", "boards", "--models", str(MODELS), "--rounds", "5", "--templates", "1000", "--json"]
-    report = BenchReport.model_validate_json(CliRunner().invoke(app, options).stdout)
+    report = sound(CliRunner().invoke(app, options).stdout)
     for board in BOARDS:
         lines = [one.name for one in report.figures if board.name in one.name]
         assert len(lines) == 3

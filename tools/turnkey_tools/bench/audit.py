@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, BinaryIO, Final
@@ -24,12 +24,14 @@ from rich.progress import Progress
 
 from turnkey.notary.export import ExportEnd, ExportHead
 from turnkey_tools.bench.ledger_script import DEVICE, LedgerScript, WitnessScript
+from turnkey_tools.bench.results import Bar, BenchReport, bench_report, deliver, figure
 
 MINUTES_A_DAY: Final = 1440
 WITNESS_EVERY: Final = 15
 MOST_A_MINUTE: Final = 5
 YEAR_DAYS: Final = 365
 YEAR_BOOKINGS: Final = 20_000
+YEAR_BAR_S, MEMORY_BAR_MB = 60.0, 500.0
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def measure(folder: Path, days: float, bookings: int, entries: int, cosignatures
         export_mb=round((folder / "export").stat().st_size / 1e6, 1),
         seconds=round(seconds, 1),
         cpu_seconds=round(cpu, 1),
-        memory_mb=round(after.ru_maxrss / 1024, 1),
+        memory_mb=round(after.ru_maxrss * 1024 / 1e6, 1),
         verdict=verdict,
         exit_code=done.returncode,
     )
@@ -125,7 +127,7 @@ def audit(
     folder: Annotated[Path | None, typer.Option(help="Write the history here and keep it.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Audit a scripted history and print time, processor time and memory. Exit code 1 where it is not PROVEN."""
+    """Audit a scripted history and print time, processor time and memory. Exit code 1 where a bar is missed."""
     days = YEAR_DAYS if year else days
     bookings = round(YEAR_BOOKINGS * days / YEAR_DAYS)
     with tempfile.TemporaryDirectory(prefix="turnkey-bench-") as scratch:
@@ -134,12 +136,35 @@ def audit(
         with Progress(console=Console(stderr=True), transient=True) as tell:
             entries, cosignatures = write_history(place, round(days * MINUTES_A_DAY), bookings, tell)
         measured = measure(place, days, bookings, entries, cosignatures)
-    if as_json:
-        typer.echo(json.dumps(asdict(measured)))
-    else:
-        for name, value in asdict(measured).items():
-            typer.echo(f"{name:14} {value}")
-    raise typer.Exit(0 if measured.verdict == "PROVEN" else 1)
+    deliver(audit_report(measured), as_json=as_json)
+
+
+def audit_report(measured: Measured) -> BenchReport:
+    """The bench's report. The two bars of time and memory are a year's, whatever was audited."""
+    settings: dict[str, str | float | bool] = {
+        "days": measured.days,
+        "entries": measured.entries,
+        "heartbeats": measured.heartbeats,
+        "bookings": measured.bookings,
+        "cosignatures": measured.cosignatures,
+        "verdict": measured.verdict,
+        "exit code": measured.exit_code,
+    }
+    proven = float(measured.verdict == "PROVEN")
+    figures = [
+        figure("verdicts PROVEN of one history without a fault", "count", [proven]),
+        figure("the audit", "s", [measured.seconds]),
+        figure("the audit, CPU", "s", [measured.cpu_seconds]),
+        figure("peak memory", "MB", [measured.memory_mb]),
+        figure("the export", "MB", [measured.export_mb]),
+        figure("entries", "1/s", [measured.entries / max(measured.seconds, 1e-3)]),
+    ]
+    bars = (
+        Bar("verdicts PROVEN of one history without a fault", proven, "at least", 1),
+        Bar("the audit, s", measured.seconds, "at most", YEAR_BAR_S),
+        Bar("peak memory, MB", measured.memory_mb, "at most", MEMORY_BAR_MB),
+    )
+    return bench_report("audit", settings, figures, packages=("cryptography", "pydantic"), bars=bars)
 
 
 def _line(file: BinaryIO, data: bytes) -> None:

@@ -15,7 +15,7 @@ from turnkey_tools.bench.boards_commands import boards
 from turnkey_tools.bench.booking_commands import booking
 from turnkey_tools.bench.capture import capture
 from turnkey_tools.bench.gallery_commands import gallery, spread
-from turnkey_tools.leads.bench import uplink
+from turnkey_tools.bench.uplink import uplink
 
 app = typer.Typer(no_args_is_help=True, help="Measure, and print what was measured.")
 
