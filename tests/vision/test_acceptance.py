@@ -86,9 +86,11 @@ def test_foreign_models_that_enough_answer_for_are_loaded() -> None:
         {"embedder": {"mirrored": False}},
         {"embedder": {"cohort_mean": (0.5,) * 128}},
         {"detector": {"sha256": "b" * 64}},
+        {"mesh": {"sha256": "c" * 64}},
+        {"guide": {"sha256": "d" * 64}},
     ],
 )
-def test_whatever_decides_a_score_is_in_the_digest(change: dict[str, dict[str, object]]) -> None:
+def test_every_model_and_how_it_is_used_is_in_the_digest(change: dict[str, dict[str, object]]) -> None:
     manifest = read_manifest(MODELS)
     ((part, fields),) = change.items()
     other = manifest.model_copy(update={part: getattr(manifest, part).model_copy(update=fields)})

@@ -9,8 +9,9 @@ and only from evidence that meets a policy, overall and in every group.
 Rules kept here, in the order in which they are enforced:
 1. Models that ship with the software need nothing more.
 2. An acceptance carries the signatures that its role needs under the authority in force, and that role may sign models.
-3. It names these models: detector, embedder, cohort mean, calibration, by one digest over all of them. Evidence about
-   other bytes, or about another way to use the same bytes, is no evidence.
+3. It names these models by one digest over the whole manifest: detector, embedder, cohort mean, calibration, and the
+   mesh, which decides what pictures are good enough and how they weigh in a fused probe. Evidence about other bytes, or
+   about another way to use the same bytes, is no evidence.
 4. Everything else is refused, with a reason.
 """
 
@@ -30,7 +31,7 @@ from turnkey.vision.manifest import Manifest, ModelError
 ACCEPTANCE_NAME = "acceptance.json"
 ACCEPTANCE_TYPE = "application/vnd.turnkey.model-acceptance+json"
 
-SHIPPED = frozenset({"99ab2491cbf74bf6d3440d066df67a19d08cc610fabafe224ab11cb092578194"})
+SHIPPED = frozenset({"79e4253b381ab80c466768566519bd02e995a5b81b0761e181b4e9637c4557f3"})
 """Digests (`models_digest`) of the models that this version was released with; `tests/vision/test_acceptance.py` prints
 the one of models/ where it is not here."""
 
@@ -72,9 +73,9 @@ class Accepted:
 
 
 def models_digest(manifest: Manifest) -> str:
-    """One SHA-256 over all that decides a score and what it means: detector, embedder, cohort mean, calibration."""
-    parts = manifest.model_dump(mode="json", include={"version", "detector", "embedder", "calibration"})
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    """One SHA-256 over all that a manifest says: every model file by its hash, how it is used, what its scores mean."""
+    said = json.dumps(manifest.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(said.encode()).hexdigest()
 
 
 def judge(manifest: Manifest, acceptance: bytes | None, authority: Authority) -> Accepted:
