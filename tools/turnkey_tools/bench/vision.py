@@ -22,7 +22,7 @@ from turnkey.vision.embedder import Embedder
 from turnkey.vision.litert import Delegation, Model
 from turnkey.vision.manifest import read_manifest
 from turnkey_tools.bench.landmarks import LandmarkRow
-from turnkey_tools.bench.peers import missing_peers, opencv_steps
+from turnkey_tools.bench.peers import ONNXRUNTIME, OPENCV, Weights, missing, peer_steps
 from turnkey_tools.bench.results import BenchReport, Figure, bench_report, figure
 from turnkey_tools.bench.timing import times_ms
 from turnkey_tools.models.build import DETECTOR_TWIN, EMBEDDER_TWIN
@@ -58,7 +58,7 @@ def bench_vision(
         repository: where the golden portrait's path starts.
         twins: folder with the float twins, or None.
         wheels: folder with the wheels for the OpenCV peers, or None for pip.
-        with_peers: measure OpenCV too, where it is installed.
+        with_peers: measure OpenCV and onnxruntime too, where they are installed.
         rounds: of each step.
 
     Raises:
@@ -84,11 +84,12 @@ def bench_vision(
         steps["detect (one pass), float TFLite"] = lambda: float_detector.run(scene)
     else:
         absent.append("float TFLite: give --twins (made by `turnkeyctl models build --only-twins --float-twins DIR`)")
-    lacking = missing_peers() if with_peers else "not asked for"
-    if lacking is None:
-        steps.update(opencv_steps(wheels, face, scene))
-    else:
-        absent.append(f"OpenCV: {lacking}")
+    lacking = {peer: missing(peer) if with_peers else "not asked for" for peer in (OPENCV, ONNXRUNTIME)}
+    absent += [f"{peer}: {reason}" for peer, reason in lacking.items() if reason is not None]
+    if None in lacking.values():
+        weights = Weights.read(wheels)
+        for peer in (peer for peer, reason in lacking.items() if reason is None):
+            steps.update(peer_steps(peer, weights, face, scene))
     times = times_ms(steps, rounds)
     whole = Detector(detector)
     whole_embedder = Embedder(embedder, manifest.embedder.centre(), mirrored=manifest.embedder.mirrored)
@@ -124,7 +125,7 @@ def _twelve_megapixels(
     return times_ms({"12 MP frame: detect + align + embed, int8": start_to_end}, rounds)
 
 
-PACKAGES = ("ai-edge-litert", "numpy", "pillow", "opencv-contrib-python")
+PACKAGES = ("ai-edge-litert", "numpy", "pillow", "opencv-contrib-python", "onnxruntime")
 
 
 def vision_report(result: VisionBench, rows: list[LandmarkRow], settings: dict[str, str | float | bool]) -> BenchReport:
@@ -137,7 +138,7 @@ def vision_report(result: VisionBench, rows: list[LandmarkRow], settings: dict[s
         for what, value in (("found", row.found_share), ("landmark error, mean", row.mean), ("p95", row.p95)):
             figures.append(figure(f"faces of {row.face_px} px: {what}", "share", [value]))
     ratios = {f"{name} over int8": ratio for name, ratio in result.ratios.items()}
-    peers = [name for name in result.times_ms if "OpenCV" in name]
+    peers = [peer for peer in (OPENCV, ONNXRUNTIME) if any(peer in name for name in result.times_ms)]
     return bench_report(
         "vision", settings, figures, packages=PACKAGES, peers=peers, ratios=ratios, absent=result.absent
     )
