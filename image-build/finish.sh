@@ -20,6 +20,8 @@ systemctl mask --quiet getty.target getty@.service serial-getty@.service console
   ctrl-alt-del.target apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
   e2scrub_reap.service fstrim.timer systemd-firstboot.service systemd-remount-fs.service systemd-growfs-root.service
 systemctl mask --quiet rauc-mark-good.service
+# The data partition's file system fills the partition, which fills the card (usr/lib/repart.d).
+systemctl add-wants --quiet local-fs.target systemd-growfs@var.service
 systemctl set-default --quiet multi-user.target
 
 kernel=$(basename /usr/lib/modules/*)

@@ -33,6 +33,15 @@ EVERYWHERE: Final = (
 KIOSK: Final = ("cage", "chromium", "fonts-dejavu-core", "libinput-bin")
 """What a touch screen on the device needs beside that."""
 
+KIOSK_MODULES: Final = ("drivers/gpu/drm",)
+NO_KIOSKS_DISPLAY: Final = tuple(
+    f"drivers/gpu/drm/{name}"
+    for name in ("amd", "nouveau", "i915", "radeon", "xe", "gma500", "mgag200", "ast", "msm", "etnaviv", "lima",
+                 "panfrost", "panthor", "tegra", "rockchip", "sun4i", "meson", "exynos", "imx", "hisilicon", "mediatek",
+                 "renesas", "tidss", "armada", "rcar-du", "vmwgfx", "qxl", "bridge", "panel")
+)  # fmt: skip
+"""Kernel modules of a screen, and those of displays that no board here has."""
+
 
 @dataclass(frozen=True, slots=True)
 class Board:
@@ -50,7 +59,7 @@ class Board:
         console: kernel console; None: none, which is what a device in a booking room has.
         efi: the boot partition is an EFI system partition.
         device_trees: kernel's names of the device trees on the boot partition.
-        has_kernel_modules: globs under kernel/ that stay although the other boards do without.
+        has_kernel_modules: folders under kernel/ that stay although the other boards do without.
         boots_here: whether QEMU can boot it, so that `tests/appliance` can say something about it.
     """
 
@@ -70,7 +79,13 @@ class Board:
 
 
 _PI_MODULES: Final = ("sdhci_iproc", "mmc_block", "bcm2835", "bcm2835_wdt", "reset_raspberrypi", "pcie_brcmstb", "ext4")
-_PI_PACKAGES: Final = ("linux-image-arm64", "raspi-firmware", "u-boot-rpi")
+_PI_PACKAGES: Final = ("linux-image-arm64", "raspi-firmware", "u-boot-rpi", "systemd-repart")
+
+_PI_CAMERA: Final = (
+    "drivers/media/mc", "drivers/media/v4l2-core", "drivers/media/common/videobuf2", "drivers/media/platform/broadcom",
+    "drivers/media/platform/raspberrypi", "drivers/media/i2c",
+)  # fmt: skip
+"""The sensor's driver and what it stands on. The Pi 4's image processor has no driver in Debian's kernel."""
 
 BOARDS: Final = {
     board.name: board
@@ -96,7 +111,7 @@ BOARDS: Final = {
             modules=_PI_MODULES,
             bootloader="uboot",
             device_trees=("broadcom/bcm2711-rpi-4-b.dtb", "broadcom/bcm2711-rpi-400.dtb"),
-            has_kernel_modules=("drivers/gpu/drm/vc4", "drivers/media/platform", "drivers/media/i2c"),
+            has_kernel_modules=_PI_CAMERA,
         ),
         Board(
             name="rpi5",
@@ -108,14 +123,14 @@ BOARDS: Final = {
             modules=_PI_MODULES,
             bootloader="uboot",
             device_trees=("broadcom/bcm2712-rpi-5-b.dtb",),
-            has_kernel_modules=("drivers/gpu/drm/vc4", "drivers/media/platform", "drivers/media/i2c"),
+            has_kernel_modules=_PI_CAMERA,
         ),
         Board(
             name="qemu-amd64",
             architecture="amd64",
             machine="x86_64",
             compatible="turnkey-qemu-amd64",
-            packages=("linux-image-amd64", "grub-efi-amd64-bin", "grub-common"),
+            packages=("linux-image-amd64", "grub-efi-amd64-bin", "grub-common", "systemd-repart"),
             modules=("virtio_pci", "virtio_blk", "ext4"),
             bootloader="grub",
             console="ttyS0,115200",

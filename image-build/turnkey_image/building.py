@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from turnkey_image import bundle as bundles
-from turnkey_image import disk, filesystem, identity, root, sbom
+from turnkey_image import disk, filesystem, identity, root, sameness, sbom
 from turnkey_image.boards import BOARDS, Board
 from turnkey_image.programs import BuildError, Steps, need, need_root
 
@@ -44,7 +44,7 @@ class Request:
     epoch: int
     identity: Path | None
     overlays: tuple[Path, ...]
-    mirrors: tuple[str, str]
+    mirrors: tuple[str, ...]
     data_mib: int
     kiosk: bool
     loud: bool
@@ -82,13 +82,16 @@ def build(request: Request, steps: Steps) -> dict[str, Any] | None:
     ca = request.ca or bundles.throwaway_keys(out.parent / "throwaway-keys", steps).ca
     tree = work / "root"
     status = root.assemble(source_of(ca.read_bytes()), debian, tree, steps)
+    boot = disk.boot_files(board, tree, REPOSITORY / "image-build", work, request.loud, request.epoch, steps)
+    root.drop_boot_loader(tree)
     bill = sbom.bill(tree, f"turnkey-{board.name}", request.version, status, request.epoch)
     if request.like is not None and (found := sbom.differences(json.loads(request.like.read_text()), bill)):
         raise BuildError(f"not what {request.like} lists:\n  " + "\n  ".join(found))
     bill_text = json.dumps(bill, indent=1) + "\n"
     (tree / "usr/share/turnkey/sbom.cdx.json").write_text(bill_text)
     steps.say("digest of the tree ...")
-    tree_digest = root.digest(tree, request.epoch)
+    entries = sameness.listing(tree, request.epoch)
+    tree_digest = sameness.digest(entries)
     slot = work / "slot.ext4"
     slot_digest = filesystem.make_ext4(tree, slot, "turnkey", tree_digest, request.epoch, steps)
     report: dict[str, Any] = {
@@ -103,7 +106,7 @@ def build(request: Request, steps: Steps) -> dict[str, Any] | None:
         "python_packages": sum("pkg:pypi" in item["bom-ref"] for item in bill["components"]),
     }
     (out / "sbom.cdx.json").write_text(bill_text)
-    boot = disk.boot_files(board, tree, REPOSITORY / "image-build", work, request.loud, steps)
+    (out / sameness.LISTING).write_text("".join(f"{line}\n" for line in entries))
     shutil.rmtree(out / "boot", ignore_errors=True)
     shutil.copytree(boot, out / "boot")
     slot.replace(out / "slot.ext4")
@@ -181,8 +184,9 @@ def arguments(words: list[str] | None = None) -> tuple[Request, bool]:
     parser.add_argument("--identity", type=Path, help="folder with one device's identity, put on the data partition")
     parser.add_argument("--overlay", type=Path, action="append", default=[], help="folder copied over the root, last")
     parser.add_argument("--bundle-ca", type=Path, help="CA that the device believes bundles from, PEM")
-    parser.add_argument("--mirror", default=root.MIRROR, help="Debian archive; a dated snapshot pins every version")
-    parser.add_argument("--security-mirror", default=root.SECURITY)
+    parser.add_argument("--mirror", action="append", default=[], help="Debian archive, or a line of a sources.list "
+                        "(repeat it for updates and security); a dated snapshot pins every version. Default: "
+                        "mmdebstrap's own choice")  # fmt: skip
     parser.add_argument("--epoch", type=int, default=EPOCH, help="SOURCE_DATE_EPOCH")
     parser.add_argument("--like", type=Path, help="SBOM of an earlier build: refuse any other package or version")
     parser.add_argument("--data-mib", type=int, default=512, help="size of the data partition")
@@ -197,7 +201,7 @@ def arguments(words: list[str] | None = None) -> tuple[Request, bool]:
     request = Request(
         BOARDS[given.board], out, given.version or software_version(), given.epoch, given.identity,
         tuple(given.overlay),
-        (given.mirror, given.security_mirror), given.data_mib, given.kiosk, given.loud, given.like, given.bundle_ca,
+        tuple(given.mirror), given.data_mib, given.kiosk, given.loud, given.like, given.bundle_ca,
         given.root_only, given.debian_only,
     )  # fmt: skip
     return request, given.json

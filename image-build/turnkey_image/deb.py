@@ -22,7 +22,8 @@ from typing import Final
 from turnkey_image import environment
 from turnkey_image.building import EPOCH, REPOSITORY, mib, software_version
 from turnkey_image.programs import BuildError, Steps, need, need_root
-from turnkey_image.root import digest, lay_out_units
+from turnkey_image.root import lay_out_units
+from turnkey_image.sameness import listing
 
 MACHINES: Final = {"arm64": "aarch64", "amd64": "x86_64"}
 PYTHONS: Final = ("3.11", "3.12", "3.13")
@@ -106,7 +107,7 @@ def make(architecture: str, python: str, version: str, out: Path, steps: Steps) 
     (work / "usr/share/doc/turnkey").mkdir(parents=True)
     shutil.copyfile(REPOSITORY / "LICENSE", work / "usr/share/doc/turnkey/copyright")
     size_kib = mib(work) * 1024
-    digest(work, EPOCH)
+    listing(work, EPOCH)  # sets the times
     about = work / "DEBIAN"
     about.mkdir(mode=0o755)
     (about / "control").write_text(control(version, architecture, python, size_kib))

@@ -8,6 +8,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+import os
 import shutil
 import struct
 import zlib
@@ -19,6 +20,9 @@ from turnkey_image.programs import BuildError, Steps, need
 
 BOOT_MIB: Final = 64
 UBOOT_ENV_BYTES: Final = 0x4000
+DATA_TYPE: Final = "4d21b016-b534-45c2-a9fb-5c16e091fd2d"
+"""Variable data (UAPI's discoverable partitions): how systemd-repart tells it from the slots, and lets it grow."""
+
 QUIET: Final = "quiet loglevel=3 systemd.show_status=false rd.udev.log_level=3 vt.global_cursor_default=0"
 
 _PI_CONFIG: Final = """\
@@ -45,14 +49,14 @@ def uboot_environment(order: str, left: dict[str, int]) -> bytes:
     return struct.pack("<I", zlib.crc32(body)) + body
 
 
-def boot_files(board: Board, root: Path, recipe: Path, work: Path, loud: bool, steps: Steps) -> Path:
+def boot_files(board: Board, root: Path, recipe: Path, work: Path, loud: bool, epoch: int, steps: Steps) -> Path:
     """Make the folder that becomes the boot partition. Raises: BuildError."""
     folder = work / "boot"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     arguments = kernel_arguments(board, loud)
     if board.bootloader == "grub":
-        _grub(folder, root, recipe, work, arguments, steps)
+        _grub(folder, root, recipe, work, arguments, epoch, steps)
         return folder
     need("mkimage")
     script = work / "boot.cmd"
@@ -61,6 +65,7 @@ def boot_files(board: Board, root: Path, recipe: Path, work: Path, loud: bool, s
         "boot script",
         ["mkimage", "-A", "arm64", "-T", "script", "-O", "linux", "-C", "none", "-n", "turnkey", "-d", script,
          folder / "boot.scr"],
+        environment={"SOURCE_DATE_EPOCH": str(epoch)},
     )  # fmt: skip
     (folder / "uboot.env").write_bytes(uboot_environment("A B", {"A": 3, "B": 0}))
     if board.device_trees:
@@ -81,18 +86,22 @@ def _pi_firmware(board: Board, folder: Path, root: Path) -> None:
     (folder / "config.txt").write_text(_PI_CONFIG)
 
 
-def _grub(folder: Path, root: Path, recipe: Path, work: Path, arguments: str, steps: Steps) -> None:
+def _grub(folder: Path, root: Path, recipe: Path, work: Path, arguments: str, epoch: int, steps: Steps) -> None:
     need("grub-mkstandalone", "grub-editenv")
     home = folder / "EFI/BOOT"
     home.mkdir(parents=True)
     first = work / "first.cfg"
+    # The firmware does not say which disk this program came from. It would start a stick that looks the same, too: its
+    # ports are the housing's matter.
     first.write_text("search --no-floppy --set=root --file /EFI/BOOT/turnkey.cfg\nconfigfile /EFI/BOOT/turnkey.cfg\n")
+    os.utime(first, (epoch, epoch))  # its time goes into the boot loader
     (home / "turnkey.cfg").write_text((recipe / "boot/grub.cfg.in").read_text().replace("@ARGUMENTS@", arguments))
     steps.run(
         "boot loader",
         ["grub-mkstandalone", "-d", root / "usr/lib/grub/x86_64-efi", "-O", "x86_64-efi", "-o", home / "BOOTX64.EFI",
-         "--modules=part_gpt fat ext2 linux loadenv search_fs_file probe test configfile echo",
+         "--modules=part_gpt fat ext2 linux loadenv search_fs_file regexp probe test configfile echo sleep reboot",
          f"boot/grub/grub.cfg={first}"],
+        environment={"SOURCE_DATE_EPOCH": str(epoch)},
     )  # fmt: skip
     steps.run("boot counters", ["grub-editenv", home / "grubenv", "create"])
     steps.run(
@@ -147,7 +156,7 @@ image {card.name} {{
   }}
   partition data {{
     image = "data.ext4"
-    partition-type-uuid = "L"
+    partition-type-uuid = "{DATA_TYPE}"
   }}
 }}
 """

@@ -3,8 +3,8 @@
 Rules kept here:
 1. The Debian part is kept as a tar named after everything that it was made from: a change of ours does not make Debian
    install itself again.
-2. The same archive, the same clone and the same SOURCE_DATE_EPOCH give the same tree, byte for byte; `Tree.digest` is
-   what two builds are compared by.
+2. The same archive, the same clone and the same SOURCE_DATE_EPOCH give the same tree, byte for byte; or
+   `image-build/compare` says what differs.
 """
 
 from __future__ import annotations
@@ -12,19 +12,16 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from turnkey_image import environment
-from turnkey_image.boards import EVERYWHERE, KIOSK, Board
+from turnkey_image.boards import EVERYWHERE, KIOSK, KIOSK_MODULES, NO_KIOSKS_DISPLAY, Board
 from turnkey_image.packages import take_out
 from turnkey_image.programs import Steps, can_run, need
 
 SUITE: Final = "trixie"
-MIRROR: Final = "http://deb.debian.org/debian"
-SECURITY: Final = "http://deb.debian.org/debian-security"
 
 NOT_UNPACKED: Final = tuple(
     [f"/usr/share/{name}/*" for name in
@@ -50,6 +47,12 @@ NOT_ON_A_DEVICE: Final = (
 )
 """What Debian's packages bring that nothing on a device reads."""
 
+BOOT_PARTITIONS_OWN: Final = (
+    "usr/lib/grub", "usr/share/grub", "usr/bin/grub-*", "usr/sbin/grub-*", "etc/grub.d", "etc/default/grub*",
+    "usr/lib/systemd/system/grub-common.service", "usr/lib/raspi-firmware", "usr/lib/u-boot",
+)  # fmt: skip
+"""Where Debian has the boot loaders and firmware that `disk.boot_files` copies."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -58,7 +61,8 @@ class Source:
     Attributes:
         repository: the clone.
         board: the board.
-        mirrors: the archive's and the security archive's address.
+        mirrors: Debian archives as mmdebstrap takes them, addresses or whole lines of a sources.list; none: its own
+            choice, which brings updates and security along.
         epoch: SOURCE_DATE_EPOCH.
         version: of this image.
         bundle_ca: certificate that the device believes bundles from, PEM.
@@ -68,7 +72,7 @@ class Source:
 
     repository: Path
     board: Board
-    mirrors: tuple[str, str]
+    mirrors: tuple[str, ...]
     epoch: int
     version: str
     bundle_ca: bytes
@@ -80,24 +84,29 @@ class Source:
         """Debian packages asked for, by name."""
         return tuple(sorted({*EVERYWHERE, *self.board.packages, *(KIOSK if self.kiosk else ())}))
 
+    @property
+    def kept_modules(self) -> tuple[str, ...]:
+        """Folders of kernel modules that are unpacked although `NOT_UNPACKED` names them or a parent."""
+        return (*self.board.has_kernel_modules, *(KIOSK_MODULES if self.kiosk else ()))
+
 
 def debian(source: Source, cache: Path, steps: Steps) -> Path:
     """Make, or find, the tar with the Debian part. Raises: BuildError."""
     board = source.board
-    left_out = [name for name in NOT_UNPACKED if not any(name.endswith(f"/{kept}/*") for kept in _kept(board))]
-    recipe = "\n".join([SUITE, board.architecture, *source.mirrors, str(source.epoch), *source.packages, *left_out,
-                        *board.components, *board.modules])  # fmt: skip
+    recipe = "\n".join([SUITE, board.architecture, *source.mirrors, str(source.epoch), *source.packages, *NOT_UNPACKED,
+                        *board.components, *board.modules, *source.kept_modules])  # fmt: skip
     made = cache / f"debian-{board.architecture}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.tar"
     if made.exists():
         steps.say(f"Debian packages: those of {made.name}")
         return made
     need("mmdebstrap", "zstd")
     can_run(board.machine)
-    options = [f"--dpkgopt=path-exclude={name}" for name in left_out]
-    options += [f"--dpkgopt=path-include=/usr/lib/modules/*/kernel/{name}/*" for name in board.has_kernel_modules]
+    options = [f"--dpkgopt=path-exclude={name}" for name in NOT_UNPACKED]
+    # dpkg goes by the last pattern that fits.
+    options += [f"--dpkgopt=path-include=/usr/lib/modules/*/kernel/{name}/*" for name in source.kept_modules]
+    if source.kiosk:
+        options += [f"--dpkgopt=path-exclude=/usr/lib/modules/*/kernel/{name}/*" for name in NO_KIOSKS_DISPLAY]
     options += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
-    components = " ".join(board.components)
-    archive, security = source.mirrors
     # No initramfs is made while packages are installed: it is made once, in the end, from a list of modules. The
     # default would ask the build machine which it has, and takes ten minutes where it is emulated.
     options += ["--dpkgopt=path-exclude=/etc/kernel/postinst.d/initramfs-tools"]
@@ -106,14 +115,15 @@ def debian(source: Source, cache: Path, steps: Steps) -> Path:
         'printf "MODULES=list\\nRESUME=none\\n" > "$1/etc/initramfs-tools/conf.d/turnkey" && '
         'printf "update_initramfs=no\\n" > "$1/etc/initramfs-tools/update-initramfs.conf"'
     )
+    # initramfs-tools brings that last file too: what lies there stays, and dpkg has nobody to ask.
+    options += ["--dpkgopt=force-confold"]
     unfinished = made.with_suffix(".unfinished.tar")
     steps.run(
         "Debian packages",
         ["mmdebstrap", "--variant=minbase", f"--architectures={board.architecture}",
          f"--include={','.join(source.packages)}", "--aptopt=Acquire::Languages \"none\"",
-         "--aptopt=APT::Install-Recommends \"false\"", *options, f"--essential-hook={early}", SUITE, unfinished,
-         f"deb {archive} {SUITE} {components}", f"deb {archive} {SUITE}-updates {components}",
-         f"deb {security} {SUITE}-security {components}"],
+         "--aptopt=APT::Install-Recommends \"false\"", f"--components={','.join(board.components)}", *options,
+         f"--essential-hook={early}", SUITE, unfinished, *source.mirrors],
         environment={"SOURCE_DATE_EPOCH": str(source.epoch)},
     )  # fmt: skip
     unfinished.rename(made)
@@ -161,7 +171,7 @@ def _clear(root: Path, board: Board) -> None:
     for tree in root.glob("usr/lib/linux-image-*/**/*.dtb*"):
         if not str(tree).endswith(board.device_trees or ("no tree",)):
             tree.unlink()
-    for name in ("etc/apt", "etc/kernel", "etc/initramfs-tools", "usr/share/initramfs-tools"):
+    for name in ("etc/apt", "etc/dpkg", "etc/kernel", "etc/initramfs-tools", "usr/share/initramfs-tools"):
         shutil.rmtree(root / name, ignore_errors=True)
     for pattern in ("boot/System.map*", "boot/config-*", "vmlinuz*", "initrd.img*", "finish.sh", "root/.[a-z]*"):
         for path in root.glob(pattern):
@@ -183,6 +193,17 @@ def _clear(root: Path, board: Board) -> None:
         path.unlink(missing_ok=True)
         path.symlink_to(target)
     (root / "boot/firmware").mkdir(parents=True, exist_ok=True)
+
+
+def drop_boot_loader(root: Path) -> None:
+    """Take out what is on the boot partition by now: boot loader, firmware, and the programs that install them.
+
+    RAUC keeps its counters with grub-editenv, which stays.
+    """
+    for pattern in BOOT_PARTITIONS_OWN:
+        for path in root.glob(pattern):
+            if path.name != "grub-editenv":
+                _remove(path)
 
 
 def lay_out_units(repository: Path, root: Path) -> None:
@@ -227,30 +248,6 @@ mountprefix=/run/rauc
 path=/etc/rauc/bundle-ca.pem
 
 {slots}"""
-
-
-def digest(root: Path, epoch: int) -> str:
-    """SHA-256 over every name, mode, owner, time, target and content below `root`; no time stays later than `epoch`.
-
-    Earlier ones stay: Debian's compiled Python files name the time of their source.
-    """
-    total = hashlib.sha256()
-    for path in sorted(root.rglob("*")):
-        state = path.lstat()
-        line = f"{path.relative_to(root)}\0{state.st_mode:o}\0{state.st_uid}\0{state.st_gid}\0"
-        if stat.S_ISLNK(state.st_mode):
-            line += str(path.readlink())
-        elif stat.S_ISREG(state.st_mode):
-            line += hashlib.sha256(path.read_bytes()).hexdigest()
-        written = min(int(state.st_mtime), epoch)
-        total.update(f"{line}\0{written}\n".encode())
-        os.utime(path, (epoch, written), follow_symlinks=False)
-    os.utime(root, (epoch, epoch))
-    return total.hexdigest()
-
-
-def _kept(board: Board) -> tuple[str, ...]:
-    return board.has_kernel_modules
 
 
 def _remove(path: Path) -> None:

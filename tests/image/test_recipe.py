@@ -15,7 +15,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY / "image-build"))
 
-from turnkey_image import disk, environment, filesystem, identity, root, sbom  # noqa: E402
+from turnkey_image import disk, environment, filesystem, identity, root, sameness, sbom  # noqa: E402
 from turnkey_image.boards import BOARDS  # noqa: E402
 from turnkey_image.deb import control, debian_version  # noqa: E402
 from turnkey_image.programs import BuildError, Steps  # noqa: E402
@@ -43,7 +43,7 @@ def test_two_trees_that_are_the_same_give_the_same_slot_byte_for_byte(tmp_path: 
     made = []
     for name in ("first", "second"):
         tree = make_tree(tmp_path / name)
-        digest = root.digest(tree, EPOCH)
+        digest = sameness.digest(sameness.listing(tree, EPOCH))
         slot = tmp_path / f"{name}.ext4"
         filesystem.make_ext4(tree, slot, "turnkey", digest, EPOCH, Steps(tmp_path / "log", quiet=True), mib=16)
         made.append((digest, hashlib.sha256(slot.read_bytes()).hexdigest()))
@@ -53,17 +53,67 @@ def test_two_trees_that_are_the_same_give_the_same_slot_byte_for_byte(tmp_path: 
 
 def test_a_file_that_changes_changes_the_digest(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "tree")
-    before = root.digest(tree, EPOCH)
+    before = sameness.listing(tree, EPOCH)
     (tree / "etc/hostname").write_text("turnkez\n")
     os.utime(tree / "etc/hostname", (EPOCH, EPOCH))
-    assert root.digest(tree, EPOCH) != before
+    after = sameness.listing(tree, EPOCH)
+    assert sameness.digest(after) != sameness.digest(before)
+    assert sameness.differences(before, after) == [sameness.Difference("etc/hostname", "content")]
 
 
 def test_a_mode_that_changes_changes_the_digest(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "tree")
-    before = root.digest(tree, EPOCH)
+    before = sameness.listing(tree, EPOCH)
     (tree / "etc/hostname").chmod(0o600)
-    assert root.digest(tree, EPOCH) != before
+    after = sameness.listing(tree, EPOCH)
+    assert sameness.digest(after) != sameness.digest(before)
+    assert sameness.differences(before, after) == [sameness.Difference("etc/hostname", "mode")]
+
+
+def make_build(folder: Path) -> Path:
+    tree = make_tree(folder / "tree")
+    lines = sameness.listing(tree, EPOCH)
+    (folder / sameness.LISTING).write_text("".join(f"{line}\n" for line in lines))
+    (folder / "slot.ext4").write_bytes(b"slot")
+    (folder / "boot").mkdir()
+    (folder / "boot/boot.scr").write_text("script")
+    digest = sameness.digest(lines)
+    (folder / "report.json").write_text(json.dumps({"tree_sha256": digest, "slot_sha256": "0"}))
+    return folder
+
+
+def compare(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([REPOSITORY / "image-build/compare", *words], capture_output=True, text=True, check=False)
+
+
+def test_two_builds_that_are_the_same_are_said_to_be(tmp_path: Path) -> None:
+    said = compare(make_build(tmp_path / "a"), make_build(tmp_path / "b"))
+    assert said.returncode == 0
+    assert said.stdout.startswith("the same: tree sha256")
+
+
+def test_what_differs_between_two_builds_is_named(tmp_path: Path) -> None:
+    one, other = make_build(tmp_path / "a"), make_build(tmp_path / "b")
+    (other / "boot/boot.scr").write_text("another")
+    listed = (other / sameness.LISTING).read_text()
+    (other / sameness.LISTING).write_text(listed.replace("etc/hostname", "etc/hostname2"))
+    said = compare(one, other, "--json")
+    assert said.returncode == 1
+    assert json.loads(said.stdout)["differences"] == {
+        "boot partition: boot.scr": "content",
+        "etc/hostname": "only in the first",
+        "etc/hostname2": "only in the second",
+    }
+
+
+def test_where_nothing_is_built_nothing_is_called_the_same(tmp_path: Path) -> None:
+    assert compare(tmp_path, tmp_path).returncode == 2
+
+
+def test_no_recipe_names_a_host_to_fetch_from() -> None:
+    rooms = ("image-build", "tests/appliance", "tests/image")
+    search = ["git", "-C", REPOSITORY, "grep", "-lE", r"//[a-z.]*(debian|pypi)[.]org", "--", *rooms]
+    assert subprocess.run(search, capture_output=True, text=True, check=False).stdout == ""
 
 
 def test_the_lock_is_judged_for_the_devices_python_not_for_the_builders() -> None:
