@@ -6,8 +6,10 @@
     secrets/encryption.key        the booth's key       } and then removed (/usr/lib/turnkey/seal-identity)
     secrets/mqtt.key              the connection's key  }
     secrets/gallery.key           optional: the device makes its own
+    secrets/update.key            optional, with credstore/update.pem: for an update server that asks who is there
     credstore/mqtt.pem, ca.pem    the connection's certificate, and the CA it believes
     uplink-addresses, update-addresses, gpio-chip   optional: see the generator turnkey-site
+    wired.network                 optional: a fixed address (systemd.network(5)); without it the device asks by DHCP
 
 Rules kept here:
 1. A folder that lacks something is refused, by name, before a card is made: a device in a booking room has no keyboard.

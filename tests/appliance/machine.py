@@ -69,30 +69,34 @@ class Machine:
 
     def power_on(self) -> None:
         """Start it. Raises: MachineError."""
-        if not UBOOT.exists():
-            raise MachineError(f"{UBOOT} is missing: apt-get install u-boot-qemu qemu-system-arm")
         path = self.log.with_suffix(".sock")
         path.unlink(missing_ok=True)
+        command = self.command(path)
+        serial = self.log.open("ab")
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=serial, stderr=subprocess.STDOUT)
+        serial.close()
+        self.started_s = time.monotonic()
+        self._pending = b""
+        self._connect(path)
+
+    def command(self, path: Path) -> list[str]:
+        """QEMU's command line; the agent's port is the socket at `path`. Raises: MachineError."""
+        if not UBOOT.exists():
+            raise MachineError(f"{UBOOT} is missing: apt-get install u-boot-qemu qemu-system-arm")
         drives = []
         for number, image in enumerate((self.card, *self.sticks)):
             extra = "" if number == 0 else ",readonly=on"
             drives += ["-drive", f"file={image},format=raw,if=none,id=d{number},cache=writethrough{extra}"]
             drives += ["-device", f"virtio-blk-pci,drive=d{number}"]
         net = ["-netdev", "user,id=n0", "-device", "virtio-net-pci,netdev=n0,romfile="] if self.network else []
-        serial = self.log.open("ab")
-        self._process = subprocess.Popen(
-            ["qemu-system-aarch64", "-M", "virt", "-accel", "tcg,thread=multi", "-cpu", "cortex-a53",
-             "-smp", str(self.cores), "-m", str(self.memory_mib), "-display", "none", "-monitor", "none",
-             "-serial", "stdio", "-bios", str(UBOOT), *drives, *(net or ["-nic", "none"]),
-             "-device", "virtio-rng-pci", "-device", "virtio-serial-pci",
-             "-chardev", f"socket,id=t,path={path},server=on,wait=off",
-             "-device", "virtserialport,chardev=t,name=turnkey.test"],
-            stdin=subprocess.DEVNULL, stdout=serial, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        serial.close()
-        self.started_s = time.monotonic()
-        self._pending = b""
-        self._connect(path)
+        return [
+            "qemu-system-aarch64", "-M", "virt", "-accel", "tcg,thread=multi", "-cpu", "cortex-a53",
+            "-smp", str(self.cores), "-m", str(self.memory_mib), "-display", "none", "-monitor", "none",
+            "-serial", "stdio", "-bios", str(UBOOT), *drives, *(net or ["-nic", "none"]),
+            "-device", "virtio-rng-pci", "-device", "virtio-serial-pci",
+            "-chardev", f"socket,id=t,path={path},server=on,wait=off",
+            "-device", "virtserialport,chardev=t,name=turnkey.test",
+        ]  # fmt: skip
 
     def _connect(self, path: Path) -> None:
         deadline_s = time.monotonic() + 60

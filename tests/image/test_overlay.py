@@ -73,13 +73,15 @@ def generate(tmp_path: Path, **files: str) -> dict[str, str]:
     site.mkdir()
     target.mkdir()
     for name, text in files.items():
-        (site / name.replace("_", "-")).write_text(text)
+        path = site / name.replace("__", "/").replace("_", "-")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
     subprocess.run(
         [OVERLAY / "usr/lib/systemd/system-generators/turnkey-site", target, target, target],
         env={**os.environ, "TURNKEY_SITE": str(site)},
         check=True,
     )
-    return {path.parent.name: path.read_text() for path in target.rglob("site.conf")}
+    return {path.parent.name: path.read_text() for path in target.rglob("*.conf")}
 
 
 def test_a_site_without_addresses_reaches_nobody(tmp_path: Path) -> None:
@@ -103,6 +105,35 @@ def test_another_chip_replaces_the_interlocks_and_is_a_chip(tmp_path: Path) -> N
 
 def test_what_is_no_chip_opens_no_device(tmp_path: Path) -> None:
     assert generate(tmp_path, gpio_chip="/dev/mem\n") == {}
+
+
+def test_a_device_without_a_key_for_the_update_server_asks_for_none(tmp_path: Path) -> None:
+    assert "LoadCredential" not in "".join(generate(tmp_path, update_addresses="192.0.2.9\n").values())
+
+
+@pytest.mark.parametrize("place", ["secrets__update.key", "credstore.encrypted__update.key"])
+def test_a_key_for_the_update_server_is_the_update_units_alone(tmp_path: Path, place: str) -> None:
+    made = generate(tmp_path, **{place: "key"})
+    assert list(made) == ["turnkey-update.service.d"]
+    lines = made["turnkey-update.service.d"].splitlines()
+    assert {"LoadCredentialEncrypted=update.key", "Environment=TURNKEY_UPDATE__KEY=%d/update.key"} <= set(lines)
+
+
+def test_one_process_waits_for_health_and_a_lasting_fault_is_not_waited_for(
+    settle: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    said = [examination(units_up=False, ledger_appends=True), examination(models_verified=False, ledger_appends=True)]
+    asked: list[list[str]] = []
+
+    def run(words: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        asked.append(words)
+        return subprocess.CompletedProcess(words, 1, said[len(asked) - 1], "")
+
+    monkeypatch.setattr(settle.subprocess, "run", run)
+    monkeypatch.setattr(settle, "SITE", tmp_path)
+    monkeypatch.setattr(settle, "ROUND_S", 0.1)
+    assert settle.healthy() is False
+    assert asked == [["/usr/bin/turnkey", "health", "--json", "--wait", "0.1"]] * 2
 
 
 @pytest.fixture

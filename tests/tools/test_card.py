@@ -129,3 +129,41 @@ def test_a_folder_that_exists_is_left_alone(bench: Bench) -> None:
     bench.out.mkdir()
     assert bench.make()[0] == 1
     assert list(bench.out.iterdir()) == []
+
+
+def test_a_fixed_address_is_written_down_and_no_lease_is_asked_for(bench: Bench) -> None:
+    code, said = bench.make("--address", "192.0.2.20/24", "--gateway", "192.0.2.1", "--resolver", "192.0.2.53")
+    assert code == 0, said
+    lines = (bench.out / "wired.network").read_text().splitlines()
+    assert {"Address=192.0.2.20/24", "Gateway=192.0.2.1", "DNS=192.0.2.53", "DHCP=no"} <= set(lines)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--address", "192.0.2.20"),
+        ("--address", "192.0.2.0.1/24"),
+        ("--address", "192.0.2.20/24", "--gateway", "router"),
+        ("--gateway", "192.0.2.1"),
+    ],
+)
+def test_an_address_that_is_none_writes_no_card(bench: Bench, words: tuple[str, ...]) -> None:
+    code, _ = bench.make(*words)
+    assert code == 1
+    assert not bench.out.exists()
+
+
+def test_a_pair_for_the_update_server_goes_among_the_secrets(bench: Bench) -> None:
+    pair = bench.pilot.site.device(bench.pilot.device_id).mqtt
+    words = ("--update-certificate", str(pair.certificate), "--update-key", str(pair.key))
+    code, said = bench.make(*bench.updates(), *words)
+    assert code == 0, said
+    assert (bench.out / "secrets/update.key").read_bytes() == pair.key.read_bytes()
+    assert (bench.out / "secrets/update.key").stat().st_mode & 0o077 == 0
+    assert (bench.out / "credstore/update.pem").read_bytes() == pair.certificate.read_bytes()
+
+
+def test_half_a_pair_is_refused(bench: Bench) -> None:
+    pair = bench.pilot.site.device(bench.pilot.device_id).mqtt
+    assert bench.make(*bench.updates(), "--update-key", str(pair.key))[0] == 1
+    assert bench.make("--update-certificate", str(pair.certificate), "--update-key", str(pair.key))[0] == 1

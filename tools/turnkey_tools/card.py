@@ -5,6 +5,7 @@
     secrets/*.key                                 encrypted on the device at its first boot, and then removed
     credstore/ca.pem, mqtt.pem                    the connection's certificate, and the CA that it believes
     uplink-addresses, update-addresses            whom the two processes with a network may reach
+    wired.network                                 a fixed address, where there is one
 
 `image-build/card BOARD --identity DIR` writes it onto a card. The device starts in moratorium, like every new one.
 
@@ -44,13 +45,24 @@ ADOPTED_POLICY = "/var/lib/turnkey-policy/policy.json"
 
 @dataclass(frozen=True)
 class Updates:
-    """Where a device's updates come from. `root`: the repository's 1.root.json."""
+    """Where a device's updates come from. `root`: the repository's 1.root.json; `pair`: certificate and key, PEM, for a
+    server that asks who is there."""
 
     server: str
     root: Path
     group: str
     board: str
     addresses: tuple[str, ...]
+    pair: tuple[Path, Path] | None = None
+
+
+@dataclass(frozen=True)
+class Wired:
+    """A fixed address on the wire, and whom to ask for what lies beyond it. Such a device runs no DHCP client."""
+
+    address: str
+    gateway: str | None
+    resolver: str | None
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,7 @@ class Card:
         broker, port, broker_addresses: of the site's broker.
         hardware: TOML with the board's `[camera]` and `[interlock]`.
         updates: None: by stick only, and only once an update root is given.
+        wired: None: the device asks for an address by DHCP.
     """
 
     site: Site
@@ -74,6 +87,7 @@ class Card:
     broker_addresses: tuple[str, ...]
     hardware: Path
     updates: Updates | None
+    wired: Wired | None = None
 
 
 def write_card(card: Card, out: Path) -> Path:
@@ -88,6 +102,7 @@ def write_card(card: Card, out: Path) -> Path:
     try:
         for folder, mode in ((draft, 0o700), (draft / "secrets", 0o700), (draft / "credstore", 0o755)):
             folder.mkdir(mode=mode, parents=True)
+        pair = card.updates.pair if card.updates else None
         for source, name in (
             (device.signing_key, "secrets/signing.key"),
             (device.encryption_key, "secrets/encryption.key"),
@@ -96,11 +111,14 @@ def write_card(card: Card, out: Path) -> Path:
             (device.mqtt.ca, "credstore/ca.pem"),
             (card.authority, "authority.json"),
             (card.policy, "policy.json"),
+            *(((pair[0], "credstore/update.pem"), (pair[1], "secrets/update.key")) if pair else ()),
         ):
             shutil.copyfile(source, draft / name)
             (draft / name).chmod(0o600 if name.startswith("secrets/") else 0o644)
         (draft / "device.toml").write_text(_settings(card))
         (draft / "uplink-addresses").write_text(_lines(_addresses(card.broker, card.broker_addresses, "broker")))
+        if card.wired is not None:
+            (draft / "wired.network").write_text(_network(card.wired))
         if card.updates is not None:
             _update_root(card.updates.root, draft / "update-root.json")
             host = urlsplit(card.updates.server).hostname or ""
@@ -166,6 +184,24 @@ def _addresses(host: str, given: Sequence[str], whose: str) -> list[str]:
     return [each.removesuffix("/32").removesuffix("/128") for each in found]
 
 
+def _network(wired: Wired) -> str:
+    """systemd.network(5). Raises: SiteError where an address is none."""
+    try:
+        interface = ipaddress.ip_interface(wired.address)
+        others = [
+            f"{name}={ipaddress.ip_address(value)}"
+            for name, value in (("Gateway", wired.gateway), ("DNS", wired.resolver))
+            if value is not None
+        ]
+    except ValueError as error:
+        raise SiteError(f"the fixed address: {error}") from error
+    if interface.network.num_addresses == 1:
+        raise SiteError(f"--address {wired.address}: give it with its prefix, as in 192.0.2.7/24")
+    lines = ["[Match]", "Name=en* eth*", "", "[Network]", "DHCP=no", "IPv6AcceptRA=no", "LinkLocalAddressing=no",
+             "LLMNR=no", "MulticastDNS=no", "LLDP=no", "EmitLLDP=no", f"Address={interface}", *others]  # fmt: skip
+    return _lines(lines)
+
+
 def _is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
@@ -218,6 +254,11 @@ def card(
     update_server: Annotated[str | None, typer.Option(help="https address of the published repository")] = None,
     update_root: Annotated[Path | None, typer.Option(help="its metadata/1.root.json", exists=True)] = None,
     update_address: Annotated[list[str] | None, typer.Option(help="its address or network; the resolver's too")] = None,
+    update_certificate: Annotated[Path | None, typer.Option(help="this device's, where the server asks")] = None,
+    update_key: Annotated[Path | None, typer.Option(help="its key", exists=True, dir_okay=False)] = None,
+    address: Annotated[str | None, typer.Option(help="a fixed one with its prefix; default: by DHCP")] = None,
+    gateway: Annotated[str | None, typer.Option(help="with --address: whom to ask for other networks")] = None,
+    resolver: Annotated[str | None, typer.Option(help="with --address: whom to ask for names")] = None,
     group: Annotated[str, typer.Option(help="whose roll-outs are this device's")] = "station",
     board: Annotated[str, typer.Option(help="which bundles fit: RAUC's `compatible`")] = "turnkey",
 ) -> None:
@@ -228,10 +269,17 @@ def card(
     try:
         if (update_server is None) != (update_root is None):
             raise SiteError("--update-server and --update-root go together")
+        if (update_certificate is None) != (update_key is None) or (update_key is not None and update_server is None):
+            raise SiteError("--update-certificate and --update-key go together, and with --update-server")
+        if address is None and (gateway, resolver) != (None, None):
+            raise SiteError("--gateway and --resolver go with --address: by DHCP the device is told")
+        pair = (update_certificate, update_key) if update_certificate is not None and update_key is not None else None
         updates = None
         if update_server is not None and update_root is not None:
-            updates = Updates(update_server, update_root, group, board, tuple(update_address or ()))
-        made = Card(Site(root), device, authority, policy, broker, port, tuple(broker_address or ()), hardware, updates)
+            updates = Updates(update_server, update_root, group, board, tuple(update_address or ()), pair)
+        wired = Wired(address, gateway, resolver) if address is not None else None
+        brokers = tuple(broker_address or ())
+        made = Card(Site(root), device, authority, policy, broker, port, brokers, hardware, updates, wired)
         write_card(made, out)
     except SiteError as error:
         typer.echo(f"refused: {error}", err=True)
