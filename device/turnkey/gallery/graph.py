@@ -82,6 +82,10 @@ class GraphFile:
             return float("inf")
 
 
+class Enough(Exception):
+    """Raised by a progress callback: the graph shall be of the rows added so far; the rest is scanned beside it."""
+
+
 class Graph:
     """A graph over the rows of a matrix up to `newest`. Make one with `build` or `load`."""
 
@@ -92,7 +96,7 @@ class Graph:
         if index is None or len(index) != rows:
             raise Unusable("not a graph of so many rows")
         self._index = index
-        self._index.expansion_search = EXPANSION_SEARCH
+        self.expansion = EXPANSION_SEARCH
         self.newest = newest
         self.rows = rows
         self.recall = 0.0
@@ -102,7 +106,7 @@ class Graph:
         """Build over all rows of a matrix: a minute and more for each hundred thousand.
 
         Args:
-            progress: called with rows done and rows in all; what it raises ends the building.
+            progress: called with rows done and rows in all; `Enough` ends the adding, anything else the building.
         """
         index: Any = Index(
             ndim=TEMPLATE_DIMENSIONS,
@@ -111,7 +115,7 @@ class Graph:
             connectivity=CONNECTIVITY,
             expansion_add=EXPANSION_ADD,
         )
-        done = 0
+        done = newest = 0
         scratch = SecretMemory(_ADDED_AT_ONCE * TEMPLATE_DIMENSIONS)
         live_only = scratch.array(np.int8, (_ADDED_AT_ONCE, TEMPLATE_DIMENSIONS))
         try:
@@ -123,7 +127,10 @@ class Graph:
                     np.compress(live, block.templates[start:stop], axis=0, out=live_only[: len(keys)])
                     index.add(keys, live_only[: len(keys)], threads=threads)
                     done += len(keys)
+                    newest = int(block.rows[stop - 1])
                     progress(done, len(matrix))
+        except Enough:
+            pass
         finally:
             del live_only
             scratch.wipe()
@@ -135,9 +142,18 @@ class Graph:
         saved[:] = bytes(len(saved))
         del saved
         give_back_freed()
-        graph = cls(memory, matrix.newest, len(matrix))
+        graph = cls(memory, newest, done)
         graph.recall = _measured_recall(graph, matrix)
         return graph
+
+    @property
+    def expansion(self) -> int:
+        """How many of the nearest it keeps in view while it searches: more find more, and take longer."""
+        return int(self._index.expansion_search)
+
+    @expansion.setter
+    def expansion(self, expansion: int) -> None:
+        self._index.expansion_search = expansion
 
     def nearest(self, probe: QuantisedProbe, wanted: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Row numbers of what it takes for the nearest, nearest first, and their dot products with the probe's levels.
@@ -254,7 +270,8 @@ def _measured_recall(graph: Graph, matrix: ScanMatrix) -> float:
         probe *= MATED_COSINE
         probe += noise
         with QuantisedProbe(probe) as quantised:
-            right += int(matrix.shortlist_of(quantised, 1).rows[0]) in graph.nearest(quantised, _LISTED)[0]
+            first = int(matrix.shortlist_of(quantised, 1).rows[0])
+            right += first > graph.newest or first in graph.nearest(quantised, _LISTED)[0]
     del probe, noise, step
     memory.wipe()
     return right / RECALL_PROBES

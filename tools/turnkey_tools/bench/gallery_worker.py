@@ -35,7 +35,11 @@ _WORDS = TEMPLATE_DIMENSIONS // 8
 
 
 class Spec(BaseModel):
-    """What a worker is told: the gallery's file, its size, the probes and rounds, and when it was started."""
+    """What a worker is told: the gallery's file, its size, the probes and rounds, and when it was started.
+
+    Attributes:
+        limit_s: time to build a graph.
+    """
 
     path: Path
     n: int
@@ -43,6 +47,7 @@ class Spec(BaseModel):
     probes: int
     rounds: int
     spawned_s: float
+    limit_s: float = 600.0
 
 
 def permit() -> Permit:
@@ -190,11 +195,12 @@ TASKS: dict[str, Callable[[Spec], dict[str, object]]] = {
 
 def main() -> None:
     """Entry point: one task, one line of JSON."""
-    from turnkey_tools.bench.gallery_graphs import graph_task
+    from turnkey_tools.bench.gallery_graphs import built, graph_task, served
 
     name, text = sys.argv[1:]
     spec = Spec.model_validate_json(text)
-    answer = TASKS[name](spec) if name in TASKS else graph_task(name, spec)
+    tasks = TASKS | {"built": built, "served": served}
+    answer = tasks[name](spec) if name in tasks else graph_task(name, spec)
     sys.stdout.write(json.dumps(answer) + "\n")
 
 
