@@ -21,7 +21,7 @@ def gallery(
         int, typer.Option(help="With --peers: graphs, ours and theirs, over the first so many templates; 0: none.")
     ] = 50_000,
     build_limit_s: Annotated[
-        float, typer.Option(min=1, help="Time to build each graph; what is not done by then is of fewer templates.")
+        float, typer.Option(min=0, help="Time to build each graph; what is not done by then is of fewer templates.")
     ] = 600.0,
     probes: Annotated[int, typer.Option(min=100, help="Mated probes, for the share of right first candidates.")] = 2000,
     rounds: Annotated[int, typer.Option(min=10, help="Timed rounds.")] = 100,
