@@ -23,7 +23,6 @@ from patience import PATIENCE_S, wait_for
 from typer.testing import CliRunner, Result
 
 from turnkey.cli import app
-from turnkey.device import model_id
 from turnkey.envelope import SigningKey, peek
 from turnkey.gallery.gallery import Gallery
 from turnkey.interlock.authority import AUTHORITY_TYPE, Authority
@@ -52,7 +51,7 @@ from turnkey.leads.records import (
 )
 from turnkey.notary.journal import Journal
 from turnkey.uplink.outbox import Outbox
-from turnkey.vision.manifest import read_manifest
+from turnkey.vision.manifest import model_id, read_manifest
 from turnkey_tools.authority import sign_with, throwaway_authority
 from turnkey_tools.pilot import Pilot
 from turnkey_tools.receipt import read_receipt

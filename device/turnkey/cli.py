@@ -6,7 +6,6 @@ Exit codes: 0 done; 1 refused, with the reason; 2 the device cannot start, or th
 from __future__ import annotations
 
 import json
-import threading
 from pathlib import Path
 from typing import Annotated, Literal, cast, get_args
 
@@ -31,16 +30,14 @@ from turnkey.commands.order import authority_app, order_app
 from turnkey.commands.policy import policy_app
 from turnkey.commands.process import process_app
 from turnkey.commands.update import health, update_app
-from turnkey.database import StorageError
-from turnkey.device import Device, DeviceBusy, DeviceError, simulated_switch_file, uplink_settings
+from turnkey.commands.uplink import uplink
+from turnkey.device import Device, DeviceBusy, DeviceError, simulated_switch_file
 from turnkey.interlock.status import InterlockStatus
 from turnkey.interlock.switch import SimulatedSwitch
 from turnkey.interlock.wire import Request
 from turnkey.leads.records import Partition
 from turnkey.notary.client import ask_standing
 from turnkey.removal_socket import Expunge
-from turnkey.uplink.mqtt import Uplink
-from turnkey.uplink.outbox import Outbox
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -56,6 +53,7 @@ app.add_typer(officer_app, name="officer")
 app.add_typer(gallery_app(), name="gallery")
 app.add_typer(update_app, name="update")
 app.command()(health)
+app.command()(uplink)
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(case_app, name="case")
 app.add_typer(policy_app, name="policy")
@@ -152,25 +150,6 @@ def expunge(
         typer.echo(f"{count} template(s) of {reference} expunged from {partition}")
     if not count:
         raise typer.Exit(1)
-
-
-@app.command()
-def uplink(
-    flush: Annotated[float, typer.Option(help="Send what waits, for at most so many seconds, and end; 0: run.")] = 0.0,
-) -> None:
-    """Send signed leads to the broker. Runs until interrupted."""
-    settings = chosen_settings()
-    try:
-        with Outbox(settings.outbox_file) as outbox:
-            sender = Uplink(outbox, uplink_settings(settings))
-            if not flush:
-                sender.run(threading.Event())
-            elif not sender.flush(flush):
-                fail(f"{outbox.depth()} message(s) still wait ({sender.status.reason}): {sender.status.detail}")
-    except StorageError as error:
-        fail(f"refused ({error.reason}): {error}")
-    except KeyboardInterrupt:
-        raise typer.Exit(0) from None
 
 
 @key.command("open")

@@ -45,11 +45,12 @@ from turnkey.policy_file import PolicyFile
 from turnkey.reconciliation import Rounds, reconcile, set_back, stops_missing
 from turnkey.recording import heartbeat, leads_waiting, open_notary, policy_adopted, standing_of, system_clocks
 from turnkey.settings import Settings
-from turnkey.uplink.mqtt import Uplink, UplinkSettings
+from turnkey.uplink.mqtt import Uplink
 from turnkey.uplink.outbox import Outbox
+from turnkey.uplink_process import uplink_settings
 from turnkey.vision.analyzer import Analyzer
 from turnkey.vision.fusion import FUSED_FMR_FACTOR
-from turnkey.vision.manifest import Calibration, EmbedderEntry, GroupCalibration, ModelError
+from turnkey.vision.manifest import Calibration, GroupCalibration, ModelError, model_id
 
 BOOT_TIMEOUT_S = 5.0
 """How long `Device.settled` waits for the key's debounce (1 s) and the first look at the switch."""
@@ -61,11 +62,6 @@ class DeviceError(Exception):
 
 class DeviceBusy(DeviceError):
     """Another process is driving this device."""
-
-
-def model_id(embedder: EmbedderEntry) -> str:
-    """The embedder as policies, leads and rows name it: its id and the first twelve digits of its SHA-256."""
-    return f"{embedder.id}-{embedder.sha256[:12]}"
 
 
 def calibration_groups(calibration: Calibration) -> tuple[Group, ...]:
@@ -278,21 +274,6 @@ class Device:
     def _heartbeat(self) -> Heartbeat:
         up_ns = self._clocks.monotonic_ns() - self._began_ns
         return heartbeat(self.interlock.status(), self.policy(), self.leads_waiting(), up_ns)
-
-
-def uplink_settings(settings: Settings) -> UplinkSettings:
-    """The uplink's settings out of the device's."""
-    broker = settings.broker
-    return UplinkSettings(
-        host=broker.host,
-        port=broker.port,
-        device_id=settings.device_id,
-        ca_file=broker.ca,
-        certificate_file=broker.certificate,
-        key_file=broker.key,
-        settle_s=broker.settle_s,
-        state=settings.attestation.publish,
-    )
 
 
 def _gallery_key(path: Path) -> bytes:

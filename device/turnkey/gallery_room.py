@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from turnkey.accepted_models import accepted_manifest
-from turnkey.device import Device, hold, model_id
+from turnkey.device import Device, hold
 from turnkey.following import followed, policy_known
 from turnkey.gallery.gallery import Gallery
 from turnkey.interlock.authority import Authority
@@ -29,7 +29,7 @@ from turnkey.notary.client import NotaryClient
 from turnkey.notary.notary import Recorder
 from turnkey.settings import Settings
 from turnkey.vision.analyzer import Analyzer
-from turnkey.vision.manifest import Manifest
+from turnkey.vision.manifest import Manifest, model_id
 
 LOOK_S = 0.02
 """How often it is seen whether there is a permit, and whether the notary is there. A permit's death is not polled."""

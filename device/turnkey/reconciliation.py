@@ -16,13 +16,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from typing import Final, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
 from turnkey.database import StorageError
-from turnkey.gallery.gallery import Gallery
 from turnkey.interlock.permit import Permit, Stopped
 from turnkey.leads.records import Expunged, Partition, TamperFound
 from turnkey.notary.recorder import Recorder
+
+if TYPE_CHECKING:
+    # The notary's process goes on rounds too, and has no gallery: it need not read one.
+    from turnkey.gallery.gallery import Gallery
 
 MOST_UNRECORDED: Final = 64
 MOST_COMPARED: Final = 20_000

@@ -11,9 +11,13 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from turnkey_image.boards import Board
 from turnkey_image.programs import BuildError, Steps, need
+
+LEVEL: Final = 19
+"""Of zstd: what fits the bar; five minutes for a bundle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,9 @@ def manifest(board: Board, version: str) -> str:
     )
 
 
-def make_bundle(board: Board, slot: Path, version: str, keys: BundleKeys, bundle: Path, steps: Steps) -> None:
+def make_bundle(
+    board: Board, slot: Path, version: str, keys: BundleKeys, bundle: Path, steps: Steps, level: int = LEVEL
+) -> None:
     """Make `bundle` from a slot's file system; an old one of the name is replaced at the end. Raises: BuildError."""
     need("rauc", "mksquashfs")
     if not slot.exists():
@@ -75,7 +81,7 @@ def make_bundle(board: Board, slot: Path, version: str, keys: BundleKeys, bundle
         steps.run(
             f"bundle {bundle.name}",
             ["rauc", "bundle", f"--cert={keys.certificate}", f"--key={keys.key}", f"--keyring={keys.ca}",
-             "--mksquashfs-args=-comp zstd -Xcompression-level 19 -b 256K -processors 1", work, unfinished],
+             f"--mksquashfs-args=-comp zstd -Xcompression-level {level} -b 256K -processors 1", work, unfinished],
         )  # fmt: skip
         unfinished.replace(bundle)
     finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from turnkey_image.boards import BOARDS
 from turnkey_image.building import BUNDLE_BAR_MIB, REPOSITORY
-from turnkey_image.bundle import BundleKeys, make_bundle, throwaway_keys
+from turnkey_image.bundle import LEVEL, BundleKeys, make_bundle, throwaway_keys
 from turnkey_image.programs import BuildError, Steps
 
 
@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--ca", type=Path, help="CA that devices believe bundles from, PEM (default: a throw-away one)")
     parser.add_argument("--certificate", type=Path, help="the signer's certificate, PEM")
     parser.add_argument("--key", help="the signer's key: a PEM file, or a PKCS #11 URI")
+    parser.add_argument("--level", type=int, default=LEVEL, help=f"of zstd, 1 to 22 (default: {LEVEL})")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     board = BOARDS[given.board]
@@ -40,7 +41,7 @@ def main() -> int:
         keys = BundleKeys(*named) if all(named) else throwaway_keys(out.parent / "throwaway-keys", steps)
         version = json.loads((out / "report.json").read_text())["version"]
         bundle = out / f"turnkey-{version}.raucb"
-        make_bundle(board, out / "slot.ext4", version, keys, bundle, steps)
+        make_bundle(board, out / "slot.ext4", version, keys, bundle, steps, given.level)
     except BuildError as error:
         print(f"image-build: {error}", file=sys.stderr)
         return 1

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from turnkey.device import model_id
 from turnkey.envelope import peek
 from turnkey.gallery.store import KEY_BYTES
 from turnkey.interlock.orders import RELEASE_TYPE, ReleaseRequest, make_release_order
@@ -25,7 +24,7 @@ from turnkey.leads.policy import CasePacketRule, Policy, Retention
 from turnkey.leads.records import PAYLOAD_TYPE_POLICY, canonical
 from turnkey.leads.two_people import TwoPeople
 from turnkey.settings import Settings, read_settings
-from turnkey.vision.manifest import read_manifest
+from turnkey.vision.manifest import model_id, read_manifest
 from turnkey_tools.authority import ThrowawayAuthority, throwaway_authority, write_new
 from turnkey_tools.provision import Site, provision_site
 

@@ -8,52 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from turnkey.capture.camera import CameraError
 from turnkey.capture.folder import FolderCamera
+from turnkey.commands.settled import JsonOption, choose, chosen_settings, fail, interlock_socket
 from turnkey.database import StorageError
 from turnkey.device import Device, DeviceBusy, DeviceError
 from turnkey.gallery_room import GalleryRoom, become, booth_room, room_of
 from turnkey.interlock.authority import AuthorityError
 from turnkey.interlock.lease import DaemonError, ask
 from turnkey.interlock.wire import Request
-from turnkey.settings import Settings, SettingsError, read_settings
 from turnkey.vision.manifest import ModelError
 
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object, for machines.")]
+__all__ = ["JsonOption", "SignedFile", "ask_interlock", "choose", "chosen_device", "chosen_room", "chosen_settings",
+           "fail", "interlock_socket"]  # fmt: skip
+
 SignedFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False)]
-
-
-@dataclass
-class _Chosen:
-    config: Path | None = None
-
-
-_chosen = _Chosen()
-
-
-def choose(config: Path | None) -> None:
-    """Use the settings of this file; None: TURNKEY_CONFIG, or the device's own."""
-    _chosen.config = config
-
-
-def fail(message: str, code: int = 1) -> NoReturn:
-    """Say it on standard error and end the command."""
-    typer.echo(message, err=True)
-    raise typer.Exit(code)
-
-
-def chosen_settings() -> Settings:
-    """The settings in force."""
-    try:
-        return read_settings(_chosen.config)
-    except SettingsError as error:
-        fail(f"settings: {error}", 2)
 
 
 @contextmanager
@@ -92,12 +66,6 @@ def chosen_room() -> Iterator[GalleryRoom]:
         fail(f"refused ({error.reason}): {error}")
     except (ModelError, AuthorityError, OSError) as error:
         fail(f"the gallery cannot be opened: {error}", 2)
-
-
-def interlock_socket() -> Path | None:
-    """The socket of the interlock's own process, where this device has one."""
-    socket = chosen_settings().interlock.socket.path
-    return socket if socket.is_socket() else None
 
 
 def ask_interlock(socket: Path, request: Request) -> str:

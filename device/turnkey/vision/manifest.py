@@ -88,6 +88,11 @@ class EmbedderEntry(ModelEntry):
         return np.asarray(self.cohort_mean, dtype=np.float32)
 
 
+def model_id(embedder: EmbedderEntry) -> str:
+    """The embedder as policies, leads and rows name it: its id and the first twelve digits of its SHA-256."""
+    return f"{embedder.id}-{embedder.sha256[:12]}"
+
+
 class CalibrationRow(_Entry):
     """One threshold and what it lets through.
 

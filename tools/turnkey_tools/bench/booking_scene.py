@@ -20,13 +20,13 @@ from PIL import Image
 
 from turnkey.capture.camera import Camera, CameraError, Frame
 from turnkey.capture.folder import FolderCamera
-from turnkey.device import Device, model_id
+from turnkey.device import Device
 from turnkey.envelope import peek
 from turnkey.gallery.store import Enrolment, TemplateStore
 from turnkey.interlock.permit import Permit
 from turnkey.leads.policy import Policy
 from turnkey.leads.records import Enrolled
-from turnkey.vision.manifest import read_manifest
+from turnkey.vision.manifest import model_id, read_manifest
 from turnkey_tools.bench.synthetic import Population, Spread
 from turnkey_tools.pilot import Pilot
 

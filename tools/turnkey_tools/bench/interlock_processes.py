@@ -24,7 +24,7 @@ from pathlib import Path
 
 from turnkey.booth import Booth, CaseEnrolled, Recorded
 from turnkey.capture.folder import FolderCamera
-from turnkey.device import calibration_groups, model_id
+from turnkey.device import calibration_groups
 from turnkey.gallery.gallery import Gallery
 from turnkey.interlock.authority import first_authority
 from turnkey.interlock.lease import DaemonError, LeaseClient, ask
@@ -40,7 +40,7 @@ from turnkey.policy_file import PolicyFile
 from turnkey.recording import system_clocks
 from turnkey.settings import read_settings
 from turnkey.vision.analyzer import Analyzer
-from turnkey.vision.manifest import read_manifest
+from turnkey.vision.manifest import model_id, read_manifest
 from turnkey_tools.bench.interlock import (
     CASES,
     QUICK,

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from turnkey.device import uplink_settings
 from turnkey.uplink.mqtt import Uplink
 from turnkey.uplink.outbox import Outbox
+from turnkey.uplink_process import uplink_settings
 from turnkey_tools.broker import Broker
 from turnkey_tools.demo.keep import BADGE, open_device, processes
 from turnkey_tools.demo.show import BOOKINGS, DESK, Demo
