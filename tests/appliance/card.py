@@ -1,9 +1,8 @@
-"""The card under test and the versions that it is updated to.
+"""The card under test: its site, its image, and where a stage before left it.
 
 Rules kept here:
 1. The image is the product's, with the test overlay over it: the agent's port and the key's simulated wires.
-2. v2 and v3 are the same slot with a few files changed by debugfs: another version; and in v3 an interlock unit that is
-   not the product's, which the health check must refuse. Building each anew would show nothing more.
+2. What was built is named by the clone's commit; `changed` behind it where the tree was not that commit's.
 """
 
 from __future__ import annotations
@@ -17,8 +16,9 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.appliance.bundles import VERSIONS, make_stick
 from tests.appliance.desk import ReleaseDesk
-from tests.appliance.machine import MachineError
+from tests.appliance.machine import Machine, MachineError
 from tests.appliance.site import REPOSITORY, make_identity, make_site
 from tests.appliance.workshop import Prepared
 
@@ -26,9 +26,13 @@ from turnkey_tools.provision import Site
 
 BOARD = "qemu-arm64"
 COMPATIBLE = "turnkey-qemu-arm64"
-PROGRAMS = {"qemu-system-aarch64": "qemu-system-arm", "debugfs": "e2fsprogs", "mosquitto": "mosquitto"}
-VERSIONS = {"v1": "1.0", "v2": "2.0", "v3": "3.0"}
-FORBIDDEN_UNIT_LINE = "# v3: somebody made the interlock's unit less strict\n"
+PROGRAMS = {
+    "qemu-system-aarch64": "qemu-system-arm",
+    "debugfs": "e2fsprogs",
+    "mosquitto": "mosquitto",
+    "rauc": "rauc",
+    "mksquashfs": "squashfs-tools",
+}
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,15 @@ class Preparation:
         out: folder.
         rebuild: build the images although they are there.
         fresh: a new card from a new site, as from the factory.
+        after: the stage whose card and release desk are taken up again; None: as they are.
+        stick: whether a stick with bundles is wanted.
     """
 
     out: Path
     rebuild: bool
     fresh: bool
+    after: str | None
+    stick: bool
 
 
 def prepare(asked: Preparation) -> Prepared:
@@ -65,17 +73,39 @@ def prepare(asked: Preparation) -> Prepared:
         make_identity(made, ReleaseDesk(out / "desk"), identity, ports)
         facts.write_text(json.dumps({"ports": ports, "root": str(made.root)}))
         (out / "card.img").unlink(missing_ok=True)
+        shutil.rmtree(out / "kept", ignore_errors=True)
     known = json.loads(facts.read_text())
     if asked.rebuild or not (built / "slot.ext4").exists():
         _build_image(out)
     if not (out / "card.img").exists():
         _make_card(out, identity)
-    slots = {"v1": built / "slot.ext4"}
-    for version in ("v2", "v3"):
-        slots[version] = _variant(slots["v1"], out / f"{version}.ext4", version)
+    if asked.after is not None:
+        take_up(out, asked.after)
+    stick = out / "stick.img"
+    if asked.stick:
+        make_stick(out, BOARD, built / "slot.ext4", stick)
     root = Path(known["root"])
-    report = json.loads((built / "report.json").read_text())
-    return Prepared(out, out / "card.img", Site(root / "site"), root, tuple(known["ports"]), slots, report)
+    report = json.loads((built / "report.json").read_text()) | {"commit": (built / "commit").read_text().strip()}
+    return Prepared(out, out / "card.img", Site(root / "site"), root, tuple(known["ports"]), stick, report)
+
+
+def keep(out: Path, stage: str, machine: Machine) -> None:
+    """Keep the card and the release desk as a stage left them, so that the next one can be run again from there."""
+    kept = out / "kept" / stage
+    kept.mkdir(parents=True, exist_ok=True)
+    machine.copy_card(kept / "card.img")
+    shutil.rmtree(kept / "desk", ignore_errors=True)
+    shutil.copytree(out / "desk", kept / "desk")
+
+
+def take_up(out: Path, stage: str) -> None:
+    """Put card and release desk back to where a stage left them. Raises: MachineError."""
+    kept = out / "kept" / stage
+    if not (kept / "card.img").exists():
+        raise MachineError(f"{kept} has no card: the stage {stage} has not passed there")
+    subprocess.run(["cp", "--sparse=always", kept / "card.img", out / "card.img"], check=True)
+    shutil.rmtree(out / "desk", ignore_errors=True)
+    shutil.copytree(kept / "desk", out / "desk")
 
 
 def _build_image(out: Path) -> None:
@@ -103,6 +133,15 @@ def _build_image(out: Path) -> None:
     target.mkdir(parents=True)
     shutil.copyfile(module, target / "key_wires.ko")
     _do([*build, "--overlay", overlay, "--root-only"])
+    (out / BOARD / "commit").write_text(_commit() + "\n")
+
+
+def _commit() -> str:
+    """The clone's commit, and whether its tree is that commit's."""
+    git = ["git", "-C", str(REPOSITORY)]
+    named = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False).stdout
+    return f"{named or 'no clone'}{' changed' if changed.strip() else ''}"
 
 
 def _make_card(out: Path, identity: Path) -> None:
@@ -118,27 +157,6 @@ def _kernel_of(debian: Path) -> str:
             if ("modules" in parts[:-1] and parts[0] == "usr") or (parts[:1] == (".",) and "modules" in parts[:-1]):
                 return parts[parts.index("modules") + 1]
     raise MachineError(f"no kernel in {debian}")
-
-
-def _variant(base: Path, slot: Path, version: str) -> Path:
-    """The slot with another version; v3 with another interlock unit too."""
-    if slot.exists() and slot.stat().st_mtime > base.stat().st_mtime:
-        return slot
-    subprocess.run(["cp", "--sparse=always", base, slot], check=True)
-    unit = (REPOSITORY / "systemd/turnkey-interlock.service").read_text()
-    read = ["/usr/sbin/debugfs", "-R", "cat /usr/lib/os-release", slot]
-    release = subprocess.run(read, capture_output=True, text=True, check=True).stdout
-    files = {"usr/lib/os-release": release.replace(f'"{VERSIONS["v1"]}"', f'"{VERSIONS[version]}"')}
-    if version == "v3":
-        files["usr/lib/systemd/system/turnkey-interlock.service"] = unit + FORBIDDEN_UNIT_LINE
-    for number, (name, text) in enumerate(files.items()):
-        source = slot.with_suffix(f".{number}")
-        source.write_text(text)
-        commands = f"rm /{name}\nwrite {source} /{name}\nset_inode_field /{name} mode 0100644\n"
-        subprocess.run(["/usr/sbin/debugfs", "-w", "-f", "-", slot], input=commands.encode(), check=True,
-                       capture_output=True)  # fmt: skip
-        source.unlink()
-    return slot
 
 
 def _do(command: list[str | Path]) -> None:

@@ -8,7 +8,7 @@ import threading
 import time
 
 from tests.appliance.machine import MachineError
-from tests.appliance.workshop import Run
+from tests.appliance.workshop import SETTLE_S, Run
 
 from turnkey_tools.leads.keys import device_keys
 from turnkey_tools.leads.store import Store
@@ -18,7 +18,6 @@ ALWAYS_UP = ("turnkey-interlock", "turnkey-notary", "turnkey-uplink")
 EXPOSURE = {"turnkey-booth": 1.5, "turnkey-interlock": 1.5, "turnkey-notary": 1.5, "turnkey-uplink": 2.0,
             "turnkey-update": 2.0}  # fmt: skip
 DESK = "lead-desk"
-SETTLE_S = 600.0
 
 
 def boot(run: Run) -> dict[str, object]:
@@ -28,7 +27,7 @@ def boot(run: Run) -> dict[str, object]:
     figures: dict[str, object] = {"agent_s": round(machine.up_s)}
     for unit in ALWAYS_UP:
         machine.until(f"systemctl is-active {unit}", r"^active", SETTLE_S)
-    run.until_state("MORATORIUM", SETTLE_S)
+    run.until_state("MORATORIUM")
     figures["three_units_up_s"] = round(machine.up_s)
     assert machine.run("systemctl is-active turnkey-booth").out.strip() != "active", "the booth runs in a moratorium"
     figures["slot_kept"] = _slot_kept(run)
@@ -81,12 +80,12 @@ def _exposure(run: Run) -> dict[str, float]:
 
 def commission(run: Run) -> dict[str, object]:
     """The key alone starts nothing; the key and two of three signatures start the booth."""
-    run.until_state("MORATORIUM", SETTLE_S)
+    run.until_state("MORATORIUM")
     run.turn_key(True)
-    run.machine.until("/usr/bin/turnkey status --json", r'"key_closed": *true', 120)
+    run.until_key(True)
     assert run.state() == "MORATORIUM", "the key alone started something"
     run.release()
-    run.until_state("RUNNING", 120)
+    run.until_state("RUNNING")
     began = time.monotonic()
     run.machine.until("systemctl is-active turnkey-booth", r"^active", SETTLE_S)
     return {"booth_up_s": round(time.monotonic() - began, 1)}
@@ -97,10 +96,10 @@ def _running(run: Run) -> None:
     assert run.broker.port
     run.machine.until("systemctl is-active turnkey-interlock", r"^active", SETTLE_S)
     run.turn_key(True)
-    run.machine.until("/usr/bin/turnkey status --json", r'"key_closed": *true', 120)
+    run.until_key(True)
     if run.state() != "RUNNING":
         run.release()
-    run.until_state("RUNNING", 120)
+    run.until_state("RUNNING")
     run.machine.until("systemctl is-active turnkey-booth", r"^active", SETTLE_S)
 
 
@@ -162,7 +161,7 @@ def switch(run: Run) -> dict[str, object]:
     run.power_off()
     run.turn_key(True)
     run.machine.until("systemctl is-active turnkey-interlock", r"^active", SETTLE_S)
-    run.until_state("MORATORIUM", SETTLE_S)
+    run.until_state("MORATORIUM")
     if run.machine.run("systemctl is-active turnkey-booth").out.strip() == "active":
         raise MachineError("the booth runs after a restart in a moratorium")
     return {"marker_ms": int(timed[0]), "booth_gone_ms": int(timed[1]), "after_restart": "MORATORIUM"}

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.appliance.desk import ReleaseDesk
-from tests.appliance.machine import Answer, Machine, MachineError
+from tests.appliance.machine import COMMAND_S, Answer, Machine, MachineError
 
 from turnkey.envelope import SigningKey
 from turnkey.interlock.orders import RELEASE_TYPE, ReleaseRequest, make_release_order
@@ -18,6 +18,10 @@ from turnkey_tools.broker import Broker
 from turnkey_tools.provision import Site
 
 KEY = "/sys/devices/platform/key-wires/key"
+INTERLOCK = "/usr/lib/turnkey-test/interlock"
+"""The test overlay's question to the interlock: what `turnkey status` says, without a minute of starting Python."""
+SETTLE_S = 900.0
+"""Until the units have come to what was asked of them."""
 
 
 class NotTried(Exception):
@@ -34,8 +38,8 @@ class Prepared:
         site: the site, with its desks' and its broker's identities.
         keys: folder with the release role's keys.
         ports: of the broker and of the update server, on loopback.
-        slots: image file of each version of the root file system.
-        built: the report of image-build.
+        stick: image of a stick with bundles on it, where one was asked for.
+        built: the report of image-build, and the commit that it was built from.
     """
 
     out: Path
@@ -43,7 +47,7 @@ class Prepared:
     site: Site
     keys: Path
     ports: tuple[int, int]
-    slots: dict[str, Path]
+    stick: Path
     built: dict[str, object]
 
 
@@ -69,9 +73,11 @@ class Run:
             return machine
         return self._machine
 
-    def new_machine(self, *sticks: Path) -> Machine:
-        """A machine with the card under test, switched off."""
+    def new_machine(self) -> Machine:
+        """A machine with the card under test, and the stick where one was made, switched off."""
         assert self._machine is None, "a machine is on"
+        kept = self.prepared.stick
+        sticks = (kept,) if kept.exists() else ()
         self._machine = Machine(self.prepared.card, self.prepared.out / "serial.log", sticks)
         return self._machine
 
@@ -90,21 +96,22 @@ class Run:
             self._broker = self._ends.enter_context(Broker(self.prepared.site, port=self.prepared.ports[0]))
         return self._broker
 
-    def turnkey(self, words: str, timeout_s: float = 180.0) -> Answer:
+    def turnkey(self, words: str, timeout_s: float = COMMAND_S) -> Answer:
         """Run the device's command line in the guest, as root."""
         return self.machine.run(f"/usr/bin/turnkey {words}", timeout_s)
 
     def state(self) -> str:
         """What the interlock says recognition is. Raises: MachineError."""
-        said = self.turnkey("status --json")
-        if said.rc:
-            raise MachineError(f"turnkey status: {said.out[-1500:]}")
-        state: str = json.loads(said.out.strip().splitlines()[-1])["interlock"]["state"]
+        state: str = json.loads(self.machine.must(INTERLOCK))["state"]
         return state.upper()
 
-    def until_state(self, wanted: str, within_s: float) -> None:
+    def until_state(self, wanted: str, within_s: float = SETTLE_S) -> None:
         """Wait for a state. Raises: MachineError."""
-        self.machine.until("/usr/bin/turnkey status --json", rf'(?i)"state": *"{wanted}"', within_s)
+        self.machine.until(INTERLOCK, rf'(?i)"state": *"{wanted}"', within_s)
+
+    def until_key(self, closed: bool) -> None:
+        """Wait until the interlock has seen the key. Raises: MachineError."""
+        self.machine.until(INTERLOCK, rf'"key_closed": *{str(closed).lower()}', SETTLE_S)
 
     def turn_key(self, on: bool) -> None:
         """Turn the key on its simulated wires."""
@@ -131,7 +138,7 @@ class Run:
         if self._machine is None:
             return
         with suppress(MachineError):
-            said = self._machine.run("journalctl -b --no-pager -o short-monotonic | tail -n 1500", 120)
+            said = self._machine.run("journalctl -b --no-pager -o short-monotonic | tail -n 3000", 300)
             (self.prepared.out / f"journal-{stage}.log").write_text(said.out)
 
     def power_off(self) -> None:
