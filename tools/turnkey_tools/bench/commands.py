@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
 
 from turnkey_tools.bench.audit import audit
 from turnkey_tools.bench.boards_commands import boards
 from turnkey_tools.bench.booking_commands import booking
 from turnkey_tools.bench.capture import capture
 from turnkey_tools.bench.gallery_commands import gallery, spread
+from turnkey_tools.bench.interlock_commands import interlock
 from turnkey_tools.bench.uplink import uplink
 
 app = typer.Typer(no_args_is_help=True, help="Measure, and print what was measured.")
@@ -31,6 +29,7 @@ app.command()(boards)
 app.command()(booking)
 app.command()(gallery)
 app.command()(spread)
+app.command()(interlock)
 app.command()(uplink)
 
 
@@ -98,60 +97,3 @@ def vision(
             f"{row.mean:.2%} mean, {row.p95:.2%} p95 of the inter-eye distance "
             f"(against one pass of float: {row.plain_mean:.2%}, {row.plain_p95:.2%})"
         )
-
-
-@app.command()
-def interlock(
-    models: Annotated[Path, typer.Option(help="The models directory.")] = Path("models"),
-    faces: Annotated[Path, typer.Option(help="The directory with the portraits.")] = Path("tests/faces"),
-    stops: Annotated[int, typer.Option(min=10, help="How often each device is stopped.")] = 2000,
-    across_stops: Annotated[int, typer.Option(min=10, help="How often across processes.")] = 500,
-    seed: Annotated[int, typer.Option(help="Of the random moments.")] = 1,
-) -> None:
-    """Stop real bookings at random moments, in one process and across processes; exit 0 only if the bars hold."""
-    import tempfile
-    from functools import partial
-
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from turnkey_tools.bench.interlock import (
-        ACROSS_P99_MS,
-        DISCARD_P99_MS,
-        IN_PROCESS_P99_MS,
-        BenchError,
-        stop_in_process,
-    )
-    from turnkey_tools.bench.interlock_processes import stop_across_processes
-    from turnkey_tools.pilot import provision_pilot
-
-    errors = Console(stderr=True)
-    failed = False
-    runs = (
-        ("in process", stop_in_process, stops, IN_PROCESS_P99_MS),
-        ("across processes", stop_across_processes, across_stops, ACROSS_P99_MS),
-    )
-    for name, run, count, limit_ms in runs:
-        with tempfile.TemporaryDirectory() as folder, Progress(console=errors) as progress:
-            task = progress.add_task(name, total=count)
-            pilot = provision_pilot(Path(folder) / "pilot", models)
-            try:
-                result = run(pilot, faces, count, seed, partial(_advance, progress, task))
-            except BenchError as error:
-                errors.print(f"[red]{name}: {error}[/red]")
-                raise typer.Exit(2) from error
-        failed |= not result.nothing_after or result.p99_ms > limit_ms or result.discarded_p99_ms > DISCARD_P99_MS
-        typer.echo(
-            f"{name}: {result.stops} stops, {result.interrupted} bookings discarded, {result.leads} leads and "
-            f"{result.templates} templates were in time; after the stop: {result.leads_after} leads signed, "
-            f"{result.templates_after} templates enrolled, {result.frames_after} frames captured; stop to permit dead "
-            f"p50 {result.p50_ms:.2f} ms, p99 {result.p99_ms:.2f} ms (limit {limit_ms:.0f}), "
-            f"worst {result.worst_ms:.2f} ms; work under way thrown away p99 {result.discarded_p99_ms:.1f} ms "
-            f"(limit {DISCARD_P99_MS:.0f}); seen by a waiting thread p99 {result.seen_p99_ms:.2f} ms"
-        )
-    if failed:
-        raise typer.Exit(1)
-
-
-def _advance(progress: Progress, task: TaskID, done: int) -> None:
-    progress.update(task, completed=done)

@@ -1,9 +1,8 @@
 """The same stops across processes: interlock and notary as the device runs them, and a booth that says what it saw.
 
-    python -m turnkey_tools.bench.interlock_processes booth ROOT     takes orders as lines on stdin, answers with JSON
-
-The key is a file here, seen by polling each 20 ms; real lines have edges. All times are CLOCK_MONOTONIC, one clock for
-all processes of a machine. What stands behind a stop is read from the notary's ledger, by this process.
+The key is a file here, seen by polling each 20 ms; real lines have edges. What stands behind a stop is read from the
+notary's ledger, by this process. One set of processes lives through many stops, as on the bench table; each stop is one
+of a booking that has begun, at a random moment. A process that ends by itself is started again, as systemd would.
 """
 
 from __future__ import annotations
@@ -12,72 +11,65 @@ import base64
 import json
 import os
 import pwd
+import queue
 import random
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Final
 
-from turnkey.booth import Booth, CaseEnrolled, Recorded
-from turnkey.capture.folder import FolderCamera
-from turnkey.device import calibration_groups
-from turnkey.gallery.gallery import Gallery
-from turnkey.interlock.authority import first_authority
-from turnkey.interlock.lease import DaemonError, LeaseClient, ask
+from turnkey.interlock.lease import DaemonError, ask
+from turnkey.interlock.machine import State
 from turnkey.interlock.orders import ReleaseRequest
-from turnkey.interlock.permit import Permit, Stopped
 from turnkey.interlock.status import InterlockStatus
 from turnkey.interlock.switch import SimulatedSwitch
 from turnkey.interlock.wire import Request
-from turnkey.leads.records import Enrolled, LeadSigned, LedgerEntry
-from turnkey.notary.client import NotaryClient
+from turnkey.leads.records import LeadSigned, LedgerEntry
 from turnkey.notary.journal import Journal
-from turnkey.policy_file import PolicyFile
-from turnkey.recording import system_clocks
-from turnkey.settings import read_settings
-from turnkey.vision.analyzer import Analyzer
-from turnkey.vision.manifest import model_id, read_manifest
-from turnkey_tools.bench.interlock import (
+from turnkey_tools.bench.interlock_stops import (
     CASES,
     QUICK,
     TIMEOUT_S,
     BenchError,
+    Deadline,
+    Stop,
     Stops,
-    WatchedCamera,
+    Tick,
     behind_stops,
     lay_out,
-    percentiles,
+    release_order,
+    templates_on,
 )
 from turnkey_tools.pilot import Pilot
 
-START_S = 60.0
+BOOTH: Final = "turnkey_tools.bench.interlock_booth"
+MOST_STARTS: Final = 20
+
+
+class _ProcessEnded(Exception):
+    """A process is gone in the middle of a try."""
 
 
 def stop_across_processes(
-    pilot: Pilot, faces: Path, stops: int, seed: int, tick: Callable[[int], None] = lambda _done: None
+    pilot: Pilot, faces: Path, stops: int, seed: int, tick: Tick = lambda _done: None, most_s: float = 3600.0
 ) -> Stops:
     """Stop a device whose interlock, notary and booth are processes of their own.
 
-    Args, Raises: see `stop_in_process`.
+    Args, Raises: see `interlock.stop_in_process`.
     """
     lay_out(pilot.root, faces)
     with ExitStack() as parts:
         # The path of a Unix socket has 107 bytes; a pilot's may be longer.
         sockets = Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="turnkey-")))
         _name_sockets(pilot, sockets)
-        for name in ("notary", "interlock"):
-            _state(pilot.root, name).mkdir()
-            parts.callback(_end, _unit(pilot, name))
-            _await_socket(sockets / name)
-        _state(pilot.root, "booth").mkdir()
-        command = [sys.executable, "-m", __name__, "booth", str(pilot.root)]
-        booth = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
-        parts.callback(_end, booth)
-        return _Driver(pilot, sockets, booth, seed).run(stops, tick)
+        processes = _Processes(pilot, sockets)
+        parts.callback(processes.end)
+        processes.start()
+        return _Driver(pilot, sockets, processes, seed).run(stops, tick, Deadline(stops, most_s))
 
 
 def _name_sockets(pilot: Pilot, sockets: Path) -> None:
@@ -92,219 +84,233 @@ def _name_sockets(pilot: Pilot, sockets: Path) -> None:
         )
 
 
-def _state(root: Path, name: str) -> Path:
-    return root / f"state-{name}"
+class _Processes:
+    """Notary, interlock and booth, each with a state directory of its own."""
 
+    def __init__(self, pilot: Pilot, sockets: Path) -> None:
+        self._pilot, self._sockets = pilot, sockets
+        self._units: dict[str, subprocess.Popen[str]] = {}
+        self._heard: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._starts = 0
 
-def _unit(pilot: Pilot, name: str) -> subprocess.Popen[str]:
-    """Start a process as its unit does."""
-    command = [sys.executable, "-m", "turnkey.cli", "--config", str(pilot.settings_file), "run", name]
-    own = {"TURNKEY_STATE": str(_state(pilot.root, name)), "TURNKEY_OUTBOX": str(pilot.root / "outbox.db")}
-    return subprocess.Popen(command, env=os.environ | own, text=True)  # noqa: S603 - ourselves
+    @property
+    def restarts(self) -> int:
+        """How many had to be started again."""
+        return max(0, self._starts - len(self._units))
 
+    def start(self) -> None:
+        """Start what does not run. Raises: BenchError."""
+        for name in ("notary", "interlock", "booth"):
+            unit = self._units.get(name)
+            if unit is None or unit.poll() is not None:
+                self._starts += 1
+                if self._starts > MOST_STARTS:
+                    raise BenchError(f"{name} ends again and again")
+                self.state(name).mkdir(exist_ok=True)
+                self._units[name] = self._booth() if name == "booth" else self._unit(name)
 
-def _await_socket(path: Path) -> None:
-    deadline = time.monotonic() + START_S
-    while not path.is_socket():
-        if time.monotonic() > deadline:
-            raise BenchError(f"{path.name} did not start")
-        time.sleep(0.02)
+    def state(self, name: str) -> Path:
+        """The state directory of one of them."""
+        return self._pilot.root / f"state-{name}"
 
+    def tell(self, line: str) -> None:
+        """Tell the booth something. Raises: _ProcessEnded, BenchError."""
+        stdin = self._units["booth"].stdin
+        if stdin is None:
+            raise BenchError("the booth has no ears")
+        try:
+            stdin.write(line + "\n")
+            stdin.flush()
+        except OSError as error:
+            raise _ProcessEnded from error
 
-def run_booth(root: Path) -> None:
-    """The booth: real models and gallery; its permits are leases, its records go to the notary's socket."""
-    settings = read_settings(root / "device.toml")
-    sockets = settings.interlock.socket
-    state = _state(root, "booth")
-    manifest = read_manifest(settings.models)
-    notary = NotaryClient(sockets.notary).start()
-    gate = LeaseClient(sockets.path).start()
-    model = model_id(manifest.embedder)
-    gallery = Gallery(state / "gallery.db", model)
-    analyzer = Analyzer.load(settings.models, threads=1)
-    authority = first_authority(settings.authority.read_bytes())
-    policies = PolicyFile(settings.policy, state / "policy.json", settings.device_id)
-    clocks = system_clocks()
+    def hear(self, *wanted: str) -> dict[str, int]:
+        """What the booth says, until it has said all of `wanted`. Raises: _ProcessEnded, BenchError."""
+        heard: dict[str, int] = {}
+        while not set(wanted) <= set(heard):
+            try:
+                line = self._heard.get(timeout=TIMEOUT_S)
+            except queue.Empty:
+                raise BenchError(f"the booth does not say {', '.join(wanted)}") from None
+            if not line:
+                raise _ProcessEnded
+            heard |= json.loads(line)
+        return heard
 
-    def booth_with(camera: FolderCamera | WatchedCamera) -> Booth:
-        return Booth(
-            gate=gate,
-            camera=camera,
-            analyzer=analyzer,
-            gallery=gallery,
-            notary=notary,
-            policy=lambda: policies.in_force(authority, clocks.utc_now()),
-            calibration=calibration_groups(manifest.calibration),
-            model_id=model,
-            clocks=clocks,
-            burst=settings.camera.burst,
-            halt=sys.exit,
-        )
+    def end(self) -> None:
+        """End them all."""
+        for unit in reversed(self._units.values()):
+            unit.terminate()
+            try:
+                unit.wait(5)
+            except subprocess.TimeoutExpired:
+                unit.kill()
+                unit.wait(5)
 
-    camera = WatchedCamera(root / "queue", repeat=True)
-    booth, cases = booth_with(camera), booth_with(FolderCamera(root / "cases"))
-    lock = threading.Lock()
+    def _unit(self, name: str) -> subprocess.Popen[str]:
+        """Start a process as its unit does."""
+        socket = self._sockets / name
+        socket.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "turnkey.cli", "--config", str(self._pilot.settings_file), "run", name]
+        own = {"TURNKEY_STATE": str(self.state(name)), "TURNKEY_OUTBOX": str(self._pilot.root / "outbox.db")}
+        unit = subprocess.Popen(command, env=os.environ | own, text=True)  # noqa: S603 - ourselves
+        until_s = time.monotonic() + TIMEOUT_S
+        while not socket.is_socket():
+            if time.monotonic() > until_s or unit.poll() is not None:
+                raise BenchError(f"{name} did not start")
+            time.sleep(0.02)
+        return unit
 
-    def say(**facts: object) -> None:
-        with lock:
-            print(json.dumps(facts), flush=True)
+    def _booth(self) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", BOOTH, str(self._pilot.root)]
+        booth = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
+        heard: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._heard = heard
 
-    def mourn(permit: Permit) -> None:
-        permit.wait(TIMEOUT_S * 10)
-        seen_ns = time.monotonic_ns()
-        gallery.lock()
-        say(died=permit.died_ns, seen=seen_ns)
+        def listen() -> None:
+            for line in booth.stdout or ():
+                heard.put(line)
+            heard.put("")
 
-    for line in sys.stdin:
-        word, _, argument = line.strip().partition(" ")
-        if word == "permit":
-            permit = _permit(gate)
-            threading.Thread(target=mourn, args=(permit,), daemon=True).start()
-            say(permit=True)
-        elif word == "ready":
-            _permit(gate)
-            say(done=True)
-        elif word == "case":
-            say(done=isinstance(cases.enrol_case(argument), CaseEnrolled))
-        elif word == "book":
-            camera.handed_out_ns.clear()
-            done = isinstance(booth.book(argument), Recorded)
-            say(done=done, returned=time.monotonic_ns(), frames_ns=camera.handed_out_ns)
-        elif word == "templates":
-            gallery.unlock(_permit(gate).gallery_key())
-            say(templates=gallery.size("bookings"))
+        threading.Thread(target=listen, name="booth-says", daemon=True).start()
+        return booth
 
 
 class _Driver:
     """Turns the key, and keeps the score."""
 
-    def __init__(self, pilot: Pilot, sockets: Path, booth: subprocess.Popen[str], seed: int) -> None:
-        self._pilot, self._booth = pilot, booth
+    def __init__(self, pilot: Pilot, sockets: Path, processes: _Processes, seed: int) -> None:
+        self._pilot, self._processes = pilot, processes
         self._random = random.Random(seed)  # noqa: S311 - moments, not secrets
         self._socket = sockets / "interlock"
-        self._switch = SimulatedSwitch(_state(pilot.root, "interlock") / "simulated-switch.json")
+        self._switch = SimulatedSwitch(processes.state("interlock") / "simulated-switch.json")
+        self._booked = 0
+        self._frames_after = 0
 
-    def run(self, stops: int, tick: Callable[[int], None]) -> Stops:
+    def run(self, stops: int, tick: Tick, deadline: Deadline) -> Stops:
         """Measure."""
         self._release()
-        self._ask_booth("ready")
+        self._ready()
         for case, _ in CASES:
-            if not self._ask_booth(f"case {case}")["done"]:
+            self._processes.tell(f"case {case}")
+            if not self._processes.hear("done")["done"]:
                 raise BenchError(f"the case {case} could not be enrolled")
-        began = time.perf_counter()
-        for number in range(5):
-            if not self._ask_booth(f"book B-{number}")["done"]:
-                raise BenchError("a booking of a running device was refused")
-        typical_s = (time.perf_counter() - began) / 5
-        delays_ms, seen_ms, discards_ms = [], [], []
-        frames_after = 0
-        for done in range(1, stops + 1):
-            self._ask_booth("permit")
-            self._tell_booth(f"book B-{100 + done}")
-            time.sleep(self._random.uniform(0, 1.5 * typical_s))
-            turned_ns = time.monotonic_ns()
-            self._switch.open_key()
-            answers = self._hear("died", "done")
-            died_ns = int(str(answers["died"]))
-            delays_ms.append((died_ns - turned_ns) / 1e6)
-            seen_ms.append((int(str(answers["seen"])) - turned_ns) / 1e6)
-            if not answers["done"]:
-                discards_ms.append((int(str(answers["returned"])) - died_ns) / 1e6)
-            frames = answers["frames_ns"]
-            frames_after += sum(each > died_ns for each in frames) if isinstance(frames, list) else 0
-            self._release()
-            tick(done)
-        return self._score(delays_ms, seen_ms, discards_ms, frames_after)
+        each: list[Stop] = []
+        stood_still, typical_s = 0, self._typical_s()
+        while len(each) < stops and not deadline.passed():
+            try:
+                made = self._one_stop(self._random.uniform(0, 1.5 * typical_s))
+            except _ProcessEnded:
+                made = None
+                self._processes.start()
+                self._release()
+                self._ready()
+            if made is None:
+                stood_still += 1
+            else:
+                each.append(made)
+            tick(len(each))
+        return self._score(stops, tuple(each), stood_still)
 
-    def _score(
-        self, delays_ms: list[float], seen_ms: list[float], discards_ms: list[float], frames_after: int
-    ) -> Stops:
-        templates = int(str(self._ask_booth("templates")["templates"]))
-        entries = self._entries()
-        # By the ledger's order: across processes a permit's death here says nothing of what the notary's was then.
-        leads_after, templates_after = behind_stops(entries, [])
-        enrolled = sum(isinstance(each.event, Enrolled) for each in entries) - len(CASES)
-        p50, p99, worst = percentiles(delays_ms)
-        return Stops(
-            stops=len(delays_ms),
-            interrupted=len(discards_ms),
-            leads=sum(isinstance(each.event, LeadSigned) for each in entries),
-            templates=enrolled,
-            frames_after=frames_after,
-            leads_after=leads_after,
-            templates_after=templates_after + abs(templates - enrolled),
-            p50_ms=p50,
-            p99_ms=p99,
-            worst_ms=worst,
-            discarded_p99_ms=percentiles(discards_ms or [0.0])[1],
-            seen_p99_ms=percentiles(seen_ms)[1],
+    def _one_stop(self, after_s: float) -> Stop | None:
+        """Stop a booking, and release the device; None where the permit had lapsed before the key was turned.
+
+        Raises: _ProcessEnded, BenchError.
+        """
+        began_ns = time.monotonic_ns()
+        self._tell_to_book()
+        self._processes.hear("permit")
+        time.sleep(after_s)
+        turned_ns = time.monotonic_ns()
+        self._switch.open_key()
+        told = self._processes.hear("died", "done")
+        self._frames_after += told["after"]
+        self._release()
+        if told["died"] < turned_ns:
+            return None
+        return Stop(
+            delay_ms=(told["died"] - turned_ns) / 1e6,
+            seen_ms=(told["seen"] - turned_ns) / 1e6,
+            discard_ms=None if told["done"] else max(0.0, (told["returned"] - told["died"]) / 1e6),
+            whole_s=(time.monotonic_ns() - began_ns) / 1e9,
         )
 
-    def _entries(self) -> list[LedgerEntry]:
-        journal = Journal(_state(self._pilot.root, "notary") / "ledger.db")
+    def _tell_to_book(self) -> None:
+        self._booked += 1
+        self._processes.tell(f"book B-{self._booked}")
+
+    def _typical_s(self) -> float:
+        """How long a booking takes here, so that the moments fall into all of its steps. Each is stopped at its end."""
+        times: list[float] = []
+        until_s = time.monotonic() + TIMEOUT_S
+        while len(times) < 5:
+            self._tell_to_book()
+            self._processes.hear("permit")
+            began = time.perf_counter()
+            told = self._processes.hear("done")
+            if told["done"]:
+                times.append(time.perf_counter() - began)
+            elif time.monotonic() > until_s:
+                raise BenchError("the bookings of a running device are refused")
+            self._switch.open_key()
+            if "died" not in told:
+                self._processes.hear("died")
+            self._release()
+        return sorted(times)[2]
+
+    def _ready(self) -> None:
+        self._processes.tell("ready")
+        if not self._processes.hear("done")["done"]:
+            raise BenchError("gallery and ledger do not agree")
+
+    def _score(self, asked: int, each: tuple[Stop, ...], stood_still: int) -> Stops:
+        self._processes.tell("templates")
+        templates = self._processes.hear("templates")["templates"]
+        journal = Journal(self._processes.state("notary") / "ledger.db")
         try:
-            return [LedgerEntry.model_validate_json(data) for data in journal.entries(limit=journal.size)]
+            entries = [LedgerEntry.model_validate_json(data) for data in journal.entries(limit=journal.size)]
         finally:
             journal.close()
+        # By the ledger's order: across processes a permit's death here says nothing of what the notary's was then.
+        leads_after, templates_after = behind_stops(entries, [])
+        enrolled = templates_on(entries)
+        return Stops(
+            asked=asked,
+            each=each,
+            stood_still=stood_still,
+            restarts=self._processes.restarts,
+            leads=sum(isinstance(entry.event, LeadSigned) for entry in entries),
+            templates=enrolled,
+            frames_after=self._frames_after,
+            leads_after=leads_after,
+            templates_after=templates_after + abs(templates - enrolled),
+        )
+
+    def _status(self) -> InterlockStatus:
+        return InterlockStatus.model_validate_json(ask(self._socket, Request(ask="status"), TIMEOUT_S).body)
 
     def _release(self) -> None:
-        self._switch.close_key()
-        deadline = time.monotonic() + TIMEOUT_S
+        """Have the interlock see that the key is open, close it, and have the device run again. Raises: BenchError."""
+        until_s = time.monotonic() + TIMEOUT_S
         refusal = "it does not answer"
-        while time.monotonic() < deadline:
+        closed = False
+        while time.monotonic() < until_s:
+            self._processes.start()
             try:
-                status = InterlockStatus.model_validate_json(ask(self._socket, Request(ask="status")).body)
-                if status.key_closed:
-                    request = ReleaseRequest.model_validate_json(ask(self._socket, Request(ask="request")).body)
-                    order = base64.b64encode(self._pilot.release(request)).decode()
-                    answer = ask(self._socket, Request(ask="apply", document=order))
-                    if answer.done:
-                        return
-                    refusal = answer.message
+                status = self._status()
+                if not closed and status.state is not State.RUNNING and not status.key_closed:
+                    self._switch.close_key()
+                    closed = True
+                elif closed and status.key_closed and (refusal := self._apply()) == "":
+                    return
             except DaemonError as error:
                 refusal = str(error)
-            time.sleep(0.01)
+            time.sleep(0.005)
         raise BenchError(f"the device could not be released: {refusal}")
 
-    def _tell_booth(self, line: str) -> None:
-        if self._booth.stdin is None:
-            raise BenchError("the booth has no ears")
-        self._booth.stdin.write(line + "\n")
-        self._booth.stdin.flush()
-
-    def _ask_booth(self, line: str) -> dict[str, object]:
-        self._tell_booth(line)
-        word = line.partition(" ")[0]
-        return self._hear(word if word in ("permit", "templates") else "done")
-
-    def _hear(self, *wanted: str) -> dict[str, object]:
-        heard: dict[str, object] = {}
-        while not set(wanted) <= set(heard):
-            line = self._booth.stdout.readline() if self._booth.stdout else ""
-            if not line:
-                raise BenchError("the booth is gone")
-            heard |= json.loads(line)
-        return heard
-
-
-def _permit(gate: LeaseClient) -> Permit:
-    deadline = time.monotonic() + TIMEOUT_S
-    while time.monotonic() < deadline:
-        try:
-            return gate.permit()
-        except Stopped:
-            time.sleep(0.002)
-    raise BenchError("no lease came")
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    process.terminate()
-    try:
-        process.wait(5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait(5)
-
-
-if __name__ == "__main__":
-    run_booth(Path(sys.argv[2]))
+    def _apply(self) -> str:
+        """Apply a release order; why it was refused, nothing where it was not."""
+        request = ReleaseRequest.model_validate_json(ask(self._socket, Request(ask="request"), TIMEOUT_S).body)
+        order = base64.b64encode(release_order(self._pilot, request)).decode()
+        answer = ask(self._socket, Request(ask="apply", document=order), TIMEOUT_S)
+        return "" if answer.done or answer.reason == "not-stopped" else answer.message
