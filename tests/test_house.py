@@ -26,6 +26,8 @@ PURE = [
     "leads/lead.py",
     "leads/packet.py",
     "leads/packet_records.py",
+    "leads/pack_records.py",
+    "leads/template_pack.py",
     "leads/two_people.py",
 ]
 """Files that do no I/O, and the modules that would."""

@@ -54,6 +54,12 @@ def makers(record: str) -> set[str]:
     }
 
 
+def calls(tree: ast.Module) -> set[str]:
+    """Functions that a file calls by their name alone."""
+    found = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return {function.id for function in found if isinstance(function, ast.Name)}
+
+
 def imports(tree: ast.Module) -> set[str]:
     return {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
 
@@ -121,8 +127,18 @@ def test_whoever_reads_rows_outside_the_gallery_is_known_or_bound_by_the_policys
     for name, tree in modules():
         if name.startswith("gallery/") or name in known or "turnkey.gallery.store" not in imports(tree):
             continue
-        words = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-        assert "template_packs" in words, f"{name}: reads templates, and does not ask the policy's two-person rule"
+        assert "judge_order" in calls(tree), f"{name}: reads templates, and does not ask the policy's two-person rule"
+
+
+def test_packs_are_made_and_taken_in_one_place_each_which_asks_the_policys_rule() -> None:
+    trees = dict(modules())
+    for made, where in (("PackWriter", "pack_export.py"), ("PackReader", "pack_import.py")):
+        assert makers(made) == {where}
+        assert "judge_order" in calls(trees[where])
+    judging = trees["leads/template_pack.py"]
+    assert "template_packs" in {node.attr for node in ast.walk(judging) if isinstance(node, ast.Attribute)}
+    assert "signed_by_two" in calls(judging)
+    assert makers("PackExported") == {"notary/notary.py"}, "nobody else says that one was made"
 
 
 def parts(document: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

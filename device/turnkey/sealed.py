@@ -21,6 +21,9 @@ MAGIC = b"turnkey sealed file v1\n"
 
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
 
+SEAL_BYTES = len(MAGIC) + 32 + 16
+"""What sealing adds: the magic line, HPKE's encapsulated key, the tag."""
+
 
 class SealedFileError(Exception):
     """A sealed file that does not open. `reason` is a code for the ledger, the message is for a person."""
@@ -47,6 +50,22 @@ class SealingKey:
         if not isinstance(key, X25519PublicKey):
             raise KeyFileError("not an X25519 public key: a device's encryption.pub is needed")
         return cls(key)
+
+    @classmethod
+    def from_hex(cls, value: str) -> SealingKey:
+        """Read the 32 raw bytes as 64 hexadecimal digits.
+
+        Raises:
+            KeyFileError: not 32 bytes in hexadecimal.
+        """
+        try:
+            return cls(X25519PublicKey.from_public_bytes(bytes.fromhex(value)))
+        except ValueError as error:
+            raise KeyFileError("not an X25519 public key of 64 hexadecimal digits") from error
+
+    def to_hex(self) -> str:
+        """The 32 raw bytes as 64 hexadecimal digits."""
+        return self._public.public_bytes_raw().hex()
 
     def to_pem(self) -> bytes:
         """SubjectPublicKeyInfo in PEM."""

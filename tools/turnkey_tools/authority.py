@@ -107,8 +107,8 @@ def throwaway_authority(jurisdiction: str = "Demonstration") -> ThrowawayAuthori
         "council": (15, 10, 2, frozenset({"moratorium", "release"})),
         "release": (3, 2, 0, frozenset({"release"})),
         "policy": (3, 2, 0, frozenset({"policy", "expungement"})),
-        "analyst": (2, 1, 0, frozenset({"case-packet"})),
-        "supervisor": (2, 1, 0, frozenset({"case-packet"})),
+        "analyst": (2, 1, 0, frozenset({"case-packet", "template-pack"})),
+        "supervisor": (2, 1, 0, frozenset({"case-packet", "template-pack"})),
         ROOT: (3, 2, 3, frozenset({"authority"})),
     }
     bodies = {

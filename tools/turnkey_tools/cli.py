@@ -16,6 +16,7 @@ from turnkey_tools.hardware_key import hardware_key
 from turnkey_tools.leads.cli import app as leads
 from turnkey_tools.models.commands import app as models
 from turnkey_tools.order import app as order
+from turnkey_tools.pack import app as pack
 from turnkey_tools.policy import app as policy
 from turnkey_tools.provision import provision
 from turnkey_tools.receipt import receipt
@@ -36,6 +37,7 @@ app.add_typer(case, name="case")
 app.add_typer(leads, name="leads")
 app.add_typer(models, name="models")
 app.add_typer(order, name="order")
+app.add_typer(pack, name="pack")
 app.add_typer(policy, name="policy")
 app.add_typer(release, name="release")
 app.add_typer(witness, name="witness")

@@ -88,8 +88,13 @@ approver_role = "supervisor"
 # min_inter_eye_px = 90                      # every name and its unit: device/turnkey/vision/limits.py
 
 # [template_packs]                           # leave it out, and no template goes to another Turnkey, or comes from one
-# proposer_role = "analyst"
+# proposer_role = "analyst"                    # both sign an order for each pack: `turnkeyctl pack new`
 # approver_role = "supervisor"
+# longest_days = 30                            # the longest time such an order may be good for
+# [[template_packs.devices]]                   # each Turnkey that templates may go to, and come from; none: nobody
+# device_id = "booth-2"
+# signing_key = "…"                            # both in hexadecimal: `turnkeyctl pack keys` prints this table
+# sealing_key = "…"
 """
 
 

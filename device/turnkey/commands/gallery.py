@@ -1,4 +1,7 @@
-"""`turnkey gallery`: import, stats, retain, rotate, graph. Thin: it reads arguments, calls, and prints."""
+"""`turnkey gallery`: import, stats, retain, rotate, graph. The exchange with other devices is in `gallery_pack`.
+
+Thin: it reads arguments, calls, and prints.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from turnkey.commands.chosen import chosen_room, chosen_settings, fail, interlock_socket
+from turnkey.commands.gallery_pack import add_packs
 from turnkey.database import StorageError
 from turnkey.gallery.rows import KEY_BYTES, PARTITIONS
 from turnkey.gallery.snapshot import sync_folder
@@ -35,7 +39,10 @@ PartitionArgument = Annotated[str, typer.Argument(help="bookings or cases.")]
 
 def gallery_app() -> typer.Typer:
     """The commands, on the gallery that the options chose."""
-    app = typer.Typer(no_args_is_help=True, help="The gallery: bulk import, key rotation, retention, figures.")
+    app = typer.Typer(
+        no_args_is_help=True,
+        help="The gallery: bulk import, exchange with another Turnkey, key rotation, retention, figures.",
+    )
 
     @app.command("import")
     def import_pictures(
@@ -121,6 +128,7 @@ def gallery_app() -> typer.Typer:
             recall = room.gallery.build_graph(_partition(partition))
         typer.echo(f"measured recall {recall:.3f}")
 
+    add_packs(app)
     return app
 
 

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
-from json.encoder import encode_basestring_ascii as _quoted
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 from turnkey.database import Database, StorageDamaged, StorageError
 from turnkey.gallery.memory import SecretMemory, as_bytes
 from turnkey.gallery.rows import (
+    FACTS,
     FORMAT,
     KEY_BYTES,
     PARTITIONS,
@@ -36,6 +36,9 @@ from turnkey.gallery.rows import (
     Enrolment,
     Row,
     WrongKey,
+    associated_data,
+    row_of,
+    stored_time,
 )
 from turnkey.gallery.sealing import Sealer
 from turnkey.interlock.permit import Permit
@@ -43,7 +46,6 @@ from turnkey.interlock.permit import Permit
 __all__ = ["KEY_BYTES", "TEMPLATE_DIMENSIONS", "Enrolment", "Row", "TemplateStore", "WrongKey"]
 
 # The statements put together below are made of this file's own text; values are always bound.
-_FACTS = "row, partition, reference, model_id, quality, enrolled_at, taken_at, delete_after"
 _TEMPLATE_BYTES = TEMPLATE_DIMENSIONS * 4
 _ROWS_A_QUERY = 64
 BATCH_ROWS = 1024
@@ -153,17 +155,17 @@ class TemplateStore:
         template = np.ascontiguousarray(enrolment.template, dtype=np.float32)
         if template.shape != (TEMPLATE_DIMENSIONS,) or not abs(float(np.linalg.norm(template)) - 1.0) < 1e-3:
             raise ValueError(f"a template is {TEMPLATE_DIMENSIONS} float32 of unit norm")
-        bound = _bound(row, enrolment.partition, enrolment.reference, enrolment.model_id)
+        bound = associated_data(row, enrolment.partition, enrolment.reference, enrolment.model_id)
         self.database.execute(
-            f"INSERT INTO template ({_FACTS}, key_number, sealed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+            f"INSERT INTO template ({FACTS}, key_number, sealed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
             row,
             enrolment.partition,
             enrolment.reference,
             enrolment.model_id,
             enrolment.quality,
             enrolment.enrolled_at.isoformat(),
-            _text(enrolment.taken_at),
-            _text(enrolment.delete_after),
+            stored_time(enrolment.taken_at),
+            stored_time(enrolment.delete_after),
             self._number,
             self.sealer.seal(as_bytes(template), bound),
         )
@@ -175,15 +177,16 @@ class TemplateStore:
     def remove_row(self, row: int) -> list[int]:
         """Take back one enrolment; gone from disk when this returns. Returns its number, if it was there.
 
-        An import forgets that it had done this picture: what was taken back was never enrolled.
+        An import forgets that it had done it: what was taken back was never enrolled.
         """
         with self.database.transaction():
             self.database.execute("DELETE FROM import_file WHERE row = ?", row)
+            self.database.execute("DELETE FROM pack_row WHERE row = ?", row)
         return self._remove("row = ?", row)
 
     def remove_ended(self, partition: str, now: datetime) -> list[int]:
         """Drop what retention has ended; gone from disk when this returns. Returns the row numbers."""
-        return self._remove("partition = ? AND delete_after <= ?", partition, _text(now))
+        return self._remove("partition = ? AND delete_after <= ?", partition, stored_time(now))
 
     def first_of(self, partition: str, reference: str) -> int | None:
         """The lowest row number of a reference; None where there is none."""
@@ -191,7 +194,7 @@ class TemplateStore:
 
     def first_ended(self, partition: str, now: datetime) -> int | None:
         """The lowest row number that retention has ended; None where there is none."""
-        return self._first("partition = ? AND delete_after <= ?", partition, _text(now))
+        return self._first("partition = ? AND delete_after <= ?", partition, stored_time(now))
 
     def _first(self, which: str, *values: Any) -> int | None:
         found: int | None = self.database.rows(
@@ -214,8 +217,8 @@ class TemplateStore:
 
     def get(self, row: int) -> Row | None:
         """One row's facts; None where there is no such row."""
-        found = self.database.rows(f"SELECT {_FACTS} FROM template WHERE row = ?", row)  # noqa: S608
-        return _row(found[0]) if found else None
+        found = self.database.rows(f"SELECT {FACTS} FROM template WHERE row = ?", row)  # noqa: S608
+        return row_of(found[0]) if found else None
 
     def references(self, partition: str) -> int:
         """How many references a partition holds."""
@@ -268,6 +271,25 @@ class TemplateStore:
             visit([values[0] for values in batch], self._opened[: len(batch)])
             after = batch[-1][0]
 
+    def opened(self, partition: str, rows: Sequence[int]) -> tuple[list[Row], NDArray[np.float32]]:
+        """Up to `BATCH_ROWS` rows, rising, and their templates, (m, 128) float32; the next use overwrites them.
+
+        Raises:
+            StorageError: a row is not there any more. StorageDamaged: one does not open.
+        """
+        facts: list[Row] = []
+        for values in self.database.rows(
+            f"SELECT {FACTS}, key_number, sealed FROM template"  # noqa: S608
+            " WHERE row IN (SELECT value FROM json_each(?)) AND partition = ? ORDER BY row",
+            f"[{','.join(map(str, rows))}]",
+            partition,
+        ):
+            self._open(values[:4], values[8], values[9], len(facts))
+            facts.append(row_of(values[:8]))
+        if len(facts) != len(rows):
+            raise StorageError("rows-changed", f"{self.database.path}: rows were removed meanwhile; try again")
+        return facts, self._opened[: len(facts)]
+
     def compare(self, partition: str, rows: Sequence[int], probe: NDArray[np.float64]) -> list[Compared]:
         """Rows' facts and their exact scores against a probe ((128,) float64): cosine, -1 to 1, computed in float64.
 
@@ -280,7 +302,7 @@ class TemplateStore:
             asked = [int(row) for row in rows[start : start + _ROWS_A_QUERY]]
             places = ",".join("?" * len(asked))
             found = self.database.rows(
-                f"SELECT {_FACTS}, key_number, sealed FROM template WHERE row IN ({places})",  # noqa: S608
+                f"SELECT {FACTS}, key_number, sealed FROM template WHERE row IN ({places})",  # noqa: S608
                 *asked,
             )
             if len(found) != len(asked):
@@ -295,13 +317,13 @@ class TemplateStore:
             wide[:] = self._opened[: len(found)]
             # Each row's sum is taken alike, wherever it stands: equal templates have equal scores.
             scores = np.clip(np.einsum("ij,j->i", wide, probe), -1.0, 1.0).tolist()
-            compared += [Compared(_row(values[:8]), score) for values, score in zip(found, scores, strict=True)]
+            compared += [Compared(row_of(values[:8]), score) for values, score in zip(found, scores, strict=True)]
         return compared
 
     def _open(self, bound: Sequence[Any], number: int, sealed: bytes, place: int) -> None:
         """Into place `place` of the opened templates."""
         try:
-            self._sealer(number).open_into(sealed, _bound(*bound), self._places[place])
+            self._sealer(number).open_into(sealed, associated_data(*bound), self._places[place])
         except InvalidTag as error:
             raise StorageDamaged(
                 "row-damaged", f"{self.database.path}: row {bound[0]} of {bound[1]} was changed or moved"
@@ -314,7 +336,7 @@ class TemplateStore:
             bound: row number, partition, reference, model id.
         """
         self._open(bound, number, sealed, 0)
-        return self.sealer.seal(self._places[0], _bound(*bound))
+        return self.sealer.seal(self._places[0], associated_data(*bound))
 
     def close(self) -> None:
         """Close the file, forget the keys. Safe to call twice."""
@@ -323,27 +345,3 @@ class TemplateStore:
         self._opened, self._widened = np.empty((0, 0), np.float32), np.empty(0)
         self._memory.wipe()
         self.database.close()
-
-
-def _bound(row: int, partition: str, reference: str, model_id: str) -> bytes:
-    # As `json.dumps` writes the list, at a tenth of the time: millions of rows are opened.
-    return f'["turnkey template 1", {row}, {_quoted(partition)}, {_quoted(reference)}, {_quoted(model_id)}]'.encode()
-
-
-def _text(moment: datetime | None) -> str | None:
-    """Times are stored in UTC, so that their order is the order of their text."""
-    return None if moment is None else moment.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def _row(values: tuple[Any, ...]) -> Row:
-    row, partition, reference, model_id, quality, enrolled_at, taken_at, delete_after = values
-    return Row(
-        row,
-        partition,
-        reference,
-        model_id,
-        quality,
-        datetime.fromisoformat(enrolled_at),
-        taken_at and datetime.fromisoformat(taken_at),
-        delete_after and datetime.fromisoformat(delete_after),
-    )

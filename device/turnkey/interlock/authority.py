@@ -24,7 +24,9 @@ from turnkey.envelope import EnvelopeError, KeyFileError, PublicKey, Verified, p
 AUTHORITY_TYPE = "application/vnd.turnkey.authority+json"
 ROOT = "root"
 
-Act = Literal["authority", "moratorium", "release", "policy", "case-packet", "expungement", "update", "models"]
+Act = Literal[
+    "authority", "moratorium", "release", "policy", "case-packet", "template-pack", "expungement", "update", "models"
+]
 KeyHex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=120)]

@@ -48,9 +48,19 @@ Score = Annotated[float, Field(ge=-1.0, le=1.0)]
 
 
 Step = Literal[
-    "interlock", "policy", "outbox", "capture", "vision", "search", "gallery", "ledger", "order", "case-packet"
+    "interlock",
+    "policy",
+    "outbox",
+    "capture",
+    "vision",
+    "search",
+    "gallery",
+    "ledger",
+    "order",
+    "case-packet",
+    "template-pack",
 ]
-"""Where a booking or a case packet can be refused."""
+"""Where a booking, a case packet or a template pack can be refused."""
 
 
 NotCapturedReason = Literal[

@@ -26,6 +26,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from turnkey.envelope import EnvelopeError, PublicKey, verify
+from turnkey.interlock.authority import KeyHex
 from turnkey.leads.fields import MAX_CANDIDATES, DeviceId, Partition, Probability, ReasonCode, Record, Sha256, Utc
 from turnkey.leads.quality_thresholds import QualityThresholds
 from turnkey.leads.records import PAYLOAD_TYPE_POLICY
@@ -82,6 +83,36 @@ class CasePacketRule(Record):
     retro_search: bool = False
 
 
+class PackDevice(Record):
+    """Another Turnkey, as this one knows it.
+
+    Attributes:
+        device_id: its name.
+        signing_key: its notary's public key, Ed25519, hexadecimal: what it signs packs with.
+        sealing_key: what packs for it are sealed to, X25519, hexadecimal.
+    """
+
+    device_id: DeviceId
+    signing_key: KeyHex
+    sealing_key: KeyHex
+
+
+class TemplatePackRule(TwoPeople):
+    """Whose signatures an exchange of templates needs, and with whom there is one.
+
+    Attributes:
+        devices: the Turnkeys that templates may go to, and come from; none: nobody.
+        longest_days: the longest time that an order for a pack may be good for.
+    """
+
+    devices: tuple[PackDevice, ...] = ()
+    longest_days: Days = 30
+
+    def device(self, device_id: str) -> PackDevice | None:
+        """The device of this name; None where the policy names none."""
+        return next((each for each in self.devices if each.device_id == device_id), None)
+
+
 class Policy(Record):
     """What is permitted. What it does not say is refused.
 
@@ -100,7 +131,8 @@ class Policy(Record):
         retention_days: how long a template is kept, for each partition.
         case_packets: what a case packet must be; absent: none is accepted.
         cases_without_packets: whether a case's probe may also come from the device's own camera, or an import.
-        template_packs: who must sign an export of templates to another Turnkey; absent: none is exported or accepted.
+        template_packs: who must sign an exchange of templates with another Turnkey, and with which; absent: none is
+            exported or accepted.
         officer_training_days: how long an officer's training counts.
         case_number_format, booking_number_format: regular expressions that a whole reference must fit.
         models: embedder ids permitted to compute templates.
@@ -121,7 +153,7 @@ class Policy(Record):
     retention_days: Retention
     case_packets: CasePacketRule | None = None
     cases_without_packets: bool = False
-    template_packs: TwoPeople | None = None
+    template_packs: TemplatePackRule | None = None
     officer_training_days: Days
     case_number_format: str
     booking_number_format: str
@@ -150,6 +182,9 @@ class Policy(Record):
             listed = getattr(self, name)
             if len(set(listed)) != len(listed):
                 raise ValueError(f"{name} lists something twice")
+        exchanging = [each.device_id for each in self.template_packs.devices] if self.template_packs else []
+        if len(set(exchanging)) != len(exchanging):
+            raise ValueError("template_packs names a device twice")
         return self
 
     def quality_limits(self, device: QualityLimits) -> QualityLimits:

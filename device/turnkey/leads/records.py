@@ -37,6 +37,11 @@ from turnkey.leads.fields import Utc as Utc
 from turnkey.leads.lead import LEAD_NOTICE as LEAD_NOTICE
 from turnkey.leads.lead import Lead as Lead
 from turnkey.leads.lead import LeadCandidate as LeadCandidate
+from turnkey.leads.pack_records import PackAccepted as PackAccepted
+from turnkey.leads.pack_records import PackEnrolled as PackEnrolled
+from turnkey.leads.pack_records import PackExported as PackExported
+from turnkey.leads.pack_records import PackImported as PackImported
+from turnkey.leads.pack_records import PackPresented as PackPresented
 from turnkey.leads.packet_records import PacketAccepted as PacketAccepted
 from turnkey.leads.packet_records import PacketPresented as PacketPresented
 from turnkey.leads.packet_records import PolicyAdopted as PolicyAdopted
@@ -161,6 +166,11 @@ Event = Annotated[
     | SignInRefused
     | PacketPresented
     | PacketAccepted
+    | PackPresented
+    | PackAccepted
+    | PackEnrolled
+    | PackImported
+    | PackExported
     | Captured
     | Searched
     | LeadSigned

@@ -30,13 +30,18 @@ from turnkey.leads.records import (
     Event,
     Expunged,
     Lead,
+    PackAccepted,
+    PackEnrolled,
     PacketAccepted,
     PacketPresented,
+    PackImported,
+    PackPresented,
     Partition,
     Refused,
     Searched,
     TamperFound,
 )
+from turnkey.leads.template_pack import PackDraft
 from turnkey.notary.journal import Tally
 from turnkey.notary.notary import LeadDraft
 from turnkey.notary.wire import (
@@ -49,6 +54,7 @@ from turnkey.notary.wire import (
     RecordWork,
     Reply,
     Rows,
+    SignPack,
     Standing,
     Submit,
 )
@@ -108,12 +114,20 @@ class NotaryClient:
             StorageError: the ledger cannot be written, or the notary is gone.
         """
         match event:
-            case Captured() | PacketAccepted() | Searched() | Enrolled():
+            case Captured() | PacketAccepted() | Searched() | Enrolled() | PackAccepted() | PackEnrolled():
                 if permit is None:
                     raise Stopped("no-permit")
                 with permit.commit():
                     self._ask(RecordWork(ask="work", event=event, run=permit.run.hex()))
-            case PacketPresented() | Refused() | Discarded() | Expunged() | TamperFound():
+            case (
+                PacketPresented()
+                | PackPresented()
+                | PackImported()
+                | Refused()
+                | Discarded()
+                | Expunged()
+                | TamperFound()
+            ):
                 with permit.commit() if permit else nullcontext():
                     self._ask(RecordEvent(ask="record", event=event))
             case _:
@@ -134,6 +148,11 @@ class NotaryClient:
     def certify(self, removal: Removal) -> bytes:
         """Put an expungement on the ledger; returns its signed receipt. Raises: StorageError."""
         return self._ask(Certify(ask="certify", removal=removal)).receipt.encode()
+
+    def sign_pack(self, draft: PackDraft, permit: Permit) -> bytes:
+        """Put an export of templates on the ledger; returns its manifest, signed. Raises: as `record`."""
+        with permit.commit():
+            return self._ask(SignPack(ask="pack", draft=draft, run=permit.run.hex())).receipt.encode()
 
     def tally(self, partition: Partition) -> Tally:
         """What the ledger says of a partition of the gallery. Raises: StorageError."""

@@ -4,8 +4,8 @@ Rules kept here, in the order in which they are enforced:
 1. Who asks is known from the kernel, and gets what its user may have: the interlock witnesses, the booth submits,
    the updater (and an operator who updates by hand) says what it did.
 2. What is no record of `turnkey.notary.wire` is refused; a stolen booth can emit nothing else.
-3. Work is taken only under the run that the notary's own lease is of, and within the window that its capture, or its
-   case packet, opened; a window that touches a stop is refused.
+3. Work is taken only under the run that the notary's own lease is of, and within the window that its capture, its
+   case packet or its template pack opened; a window that touches a stop is refused.
 4. The notary's own permit is checked last, inside the transaction that keeps the record.
 5. A stop and a record are put on the ledger one after the other, never at once: what stands behind a stop was asked
    behind it, and was refused.
@@ -26,7 +26,7 @@ from turnkey.interlock.machine import State
 from turnkey.interlock.peers import Rights, Server, rights_by_user
 from turnkey.interlock.permit import Permit, Stopped
 from turnkey.interlock.status import Transition
-from turnkey.leads.records import Captured, Lead, PacketAccepted
+from turnkey.leads.records import Captured, Lead, PackAccepted, PacketAccepted
 from turnkey.notary.journal import Journal
 from turnkey.notary.notary import Notary
 from turnkey.notary.window import Windows
@@ -51,6 +51,7 @@ from turnkey.notary.wire import (
     RecordWork,
     Reply,
     Rows,
+    SignPack,
     Standing,
     Submit,
     Units,
@@ -60,9 +61,13 @@ from turnkey.settings import SocketSettings
 
 WITNESS_RIGHTS = frozenset({"epoch", "keep", "judged"})
 UPDATE_RIGHTS = frozenset({"update", "quiet", "units"})
-BOOTH_RIGHTS = frozenset({"work", "record", "submit", "hand_over", "attend", "certify", "rows"})
+BOOTH_RIGHTS = frozenset({"work", "record", "submit", "hand_over", "attend", "certify", "rows", "pack"})
 OPERATOR_RIGHTS = frozenset({"standing"})
 CONSOLE_RIGHTS = frozenset({"note", "standing"})
+
+
+_BEGINNINGS = (Captured, PacketAccepted, PackAccepted)
+"""What opens the window of a piece of work."""
 
 
 class Gate(Protocol):
@@ -178,6 +183,8 @@ class NotaryDaemon:
                 lead = self._submit(ask)
             case Certify():
                 return _packed(Reply(outcome="done", receipt=self._notary.certify(ask.removal).decode()))
+            case SignPack():
+                return _packed(Reply(outcome="done", receipt=self._sign_pack(ask).decode()))
             case AskRows(partition=partition, after=after):
                 known, rows = self._notary.tally(partition), self._notary.standing_rows(partition, after)
                 answer = Rows(standing=known.standing, highest=known.highest, numbers=",".join(map(str, rows)))
@@ -201,10 +208,10 @@ class NotaryDaemon:
         with self._order:
             permit = self._gate.permit()
             self._windows.admit(run, permit)
-            if not isinstance(event, Captured | PacketAccepted):
+            if not isinstance(event, _BEGINNINGS):
                 self._windows.check(event.attempt_id, run)
             self._notary.record(event, permit)
-            if isinstance(event, Captured | PacketAccepted):
+            if isinstance(event, _BEGINNINGS):
                 self._windows.open(event.attempt_id, run)
 
     def _submit(self, ask: Submit) -> Lead:
@@ -214,6 +221,12 @@ class NotaryDaemon:
             self._windows.admit(run, permit)
             self._windows.check(ask.draft.attempt_id, run)
             return self._notary.submit(ask.draft, permit)
+
+    def _sign_pack(self, ask: SignPack) -> bytes:
+        with self._order:
+            permit = self._gate.permit()
+            self._windows.admit(bytes.fromhex(ask.run), permit)
+            return self._notary.sign_pack(ask.draft, permit)
 
     def _run(self) -> bytes | None:
         try:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from turnkey.database import Database, Format, StorageDamaged
-from turnkey.leads.records import Enrolled, Expunged, LedgerEntry, Partition
+from turnkey.leads.records import Enrolled, Expunged, LedgerEntry, PackEnrolled, Partition
 from turnkey.notary.ledger import Frontier, leaf_hash, node_hash
 from turnkey.notary.proofs import consistency_proof, inclusion_proof, tree_root
 
@@ -158,21 +158,28 @@ class Journal:
             hashed = node_hash(self._node(level, place - 1), hashed)
             level, place = level + 1, place >> 1
             self._database.execute("INSERT INTO node VALUES (?, ?)", _node_place(level, place), hashed)
-        if kind in ("enrolment", "expungement"):
+        if kind in ("enrolment", "template-pack-enrolment", "expungement"):
             self._count(LedgerEntry.model_validate_json(data))
 
     def _count(self, entry: LedgerEntry) -> None:
         match entry.event:
             case Enrolled(partition=partition, row=row):
-                self._database.execute(
-                    "UPDATE tally SET standing = standing + 1, highest = max(highest, ?) WHERE partition = ?",
-                    row,
-                    partition,
-                )
-                self._database.execute("INSERT OR REPLACE INTO standing VALUES (?, ?)", row, partition)
+                self._count_enrolled(partition, row, 1)
+            case PackEnrolled(partition=partition, first_row=row, rows=count):
+                self._count_enrolled(partition, row, count)
             case Expunged(partition=partition, row=row):
                 self._database.execute("DELETE FROM standing WHERE row = ?", row)
                 self._database.execute("UPDATE tally SET standing = standing - 1 WHERE partition = ?", partition)
+
+    def _count_enrolled(self, partition: Partition, first: int, count: int) -> None:
+        self._database.execute(
+            "UPDATE tally SET standing = standing + ?, highest = max(highest, ?) WHERE partition = ?",
+            count,
+            first + count - 1,
+            partition,
+        )
+        for row in range(first, first + count):
+            self._database.execute("INSERT OR REPLACE INTO standing VALUES (?, ?)", row, partition)
 
     def _derive_missing(self) -> None:
         """Derive what an earlier version of this file did not hold."""

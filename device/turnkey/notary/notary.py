@@ -37,12 +37,14 @@ from turnkey.leads.records import (
     Lead,
     LeadSigned,
     LedgerEntry,
+    PackExported,
     Partition,
     SwitchChanged,
     Updated,
     canonical,
     reference_digest,
 )
+from turnkey.leads.template_pack import PAYLOAD_TYPE_PACK, PackDraft, PackManifest
 from turnkey.notary.journal import Journal, SignedCheckpoint, SignedLead, Tally
 from turnkey.notary.note import Checkpoint, origin_of, sign_checkpoint
 from turnkey.notary.published import PublishedCheckpoint
@@ -239,6 +241,21 @@ class Notary:
                 ledger_root=self._journal.root().hex(),
             )
         return sign(PAYLOAD_TYPE_RECEIPT, canonical(receipt), self._key)
+
+    def sign_pack(self, draft: PackDraft, permit: Permit) -> bytes:
+        """Put an export of templates on the ledger, and sign its manifest.
+
+        Raises:
+            Stopped: the permit is dead; nothing was kept, nothing was signed.
+            StorageError: the ledger cannot be written; likewise.
+        """
+        with permit.commit(), self._journal.transaction():
+            named = {"pack_id", "order_digest", "signers", "to_device", "partition", "model_id", "rows", "attempt_id"}
+            exported = PackExported(**draft.model_dump(include=named), pack_digest=draft.body_digest)
+            manifest = PackManifest(device_id=self._device_id, at=self._append(exported).at, draft=draft)
+            envelope = sign(PAYLOAD_TYPE_PACK, canonical(manifest), self._key)
+            permit.check()
+        return envelope
 
     def tally(self, partition: Partition) -> Tally:
         """What the ledger says of a partition of the gallery."""

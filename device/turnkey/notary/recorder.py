@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 from turnkey.interlock.permit import Permit
 from turnkey.leads.receipts import Removal
 from turnkey.leads.records import Event, Lead, LeadCandidate, Partition
+from turnkey.leads.template_pack import PackDraft
 from turnkey.notary.journal import Tally
 
 
@@ -47,6 +48,10 @@ class Recorder(Protocol):
 
     def certify(self, removal: Removal) -> bytes:
         """Put an expungement on the ledger; returns its signed receipt."""
+        ...
+
+    def sign_pack(self, draft: PackDraft, permit: Permit) -> bytes:
+        """Put an export of templates on the ledger; returns its manifest, signed."""
         ...
 
     def tally(self, partition: Partition) -> Tally:

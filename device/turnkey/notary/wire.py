@@ -25,8 +25,12 @@ from turnkey.leads.records import (
     HealthChecked,
     Lead,
     NotCaptured,
+    PackAccepted,
+    PackEnrolled,
     PacketAccepted,
     PacketPresented,
+    PackImported,
+    PackPresented,
     Partition,
     Refused,
     Searched,
@@ -34,6 +38,7 @@ from turnkey.leads.records import (
     TamperFound,
     Updated,
 )
+from turnkey.leads.template_pack import PackDraft
 from turnkey.notary.notary import LeadDraft
 
 MAX_PACKET = 64 * 1024
@@ -71,7 +76,9 @@ class RecordWork(_Packet):
     """Put a step of a running device's work on the ledger."""
 
     ask: Literal["work"]
-    event: Annotated[Captured | PacketAccepted | Searched | Enrolled, Field(discriminator="kind")]
+    event: Annotated[
+        Captured | PacketAccepted | Searched | Enrolled | PackAccepted | PackEnrolled, Field(discriminator="kind")
+    ]
     run: Run
 
 
@@ -79,7 +86,10 @@ class RecordEvent(_Packet):
     """Put on the ledger what happens in a moratorium as well."""
 
     ask: Literal["record"]
-    event: Annotated[PacketPresented | Refused | Discarded | Expunged | TamperFound, Field(discriminator="kind")]
+    event: Annotated[
+        PacketPresented | PackPresented | PackImported | Refused | Discarded | Expunged | TamperFound,
+        Field(discriminator="kind"),
+    ]
 
 
 class Note(_Packet):
@@ -102,6 +112,14 @@ class Certify(_Packet):
 
     ask: Literal["certify"]
     removal: Removal
+
+
+class SignPack(_Packet):
+    """Put an export of templates on the ledger, and sign its manifest."""
+
+    ask: Literal["pack"]
+    draft: PackDraft
+    run: Run
 
 
 class AskStanding(_Packet):
@@ -203,6 +221,7 @@ Ask = (
     | AskQuiet
     | AskUnits
     | Certify
+    | SignPack
     | AskStanding
     | AskRows
 )
@@ -218,7 +237,7 @@ class Reply(_Packet):
         reason, message: where it is not done.
         lead: what was signed, for `Submit`.
         rows: for `AskRows`.
-        receipt: the envelope, for `Certify`.
+        receipt: the envelope, for `Certify` and `SignPack`.
     """
 
     outcome: Literal["done", "stopped", "storage", "refused"]

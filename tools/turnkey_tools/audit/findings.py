@@ -47,7 +47,7 @@ CATALOGUE: Final[dict[str, tuple[Severity, str]]] = {
     "boot-returned": (_V, "entries of an earlier boot after a later one"),
     "software-changed": (_V, "software or models are not those that the boot recorded"),
     # the interlock
-    "work-while-stopped": (_V, "a capture, search, enrolment or lead while recognition was stopped"),
+    "work-while-stopped": (_V, "a capture, search, enrolment, exchange or lead while recognition was stopped"),
     "release-without-order": (_V, "recognition began again without an accepted release order"),
     "started-by-itself": (_V, "recognition began after a boot although it had been stopped"),
     "state-jump": (_V, "recognition began from a state that the ledger does not know of"),
@@ -60,6 +60,9 @@ CATALOGUE: Final[dict[str, tuple[Severity, str]]] = {
     "search-without-capture": (_V, "a search without a capture or case packet in the same run"),
     "packet-used-twice": (_V, "a case packet was accepted a second time"),
     "packet-searched-twice": (_V, "the probe of a case packet was searched more than once"),
+    "pack-exported-twice": (_V, "an order for a template pack was good for a second export"),
+    "pack-used-twice": (_V, "a template pack was accepted a second time"),
+    "pack-rows-unaccounted": (_V, "templates entered that are not those of an accepted pack, or were counted wrong"),
     "policy-went-back": (_V, "a policy came into force that is no newer than one before it"),
     "lead-without-search": (_V, "a lead without a search that found a candidate"),
     "lead-missing": (_V, "the numbers of the leads have a gap: a lead is not on the ledger"),

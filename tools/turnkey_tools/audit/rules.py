@@ -9,7 +9,8 @@ In the order in which an entry is held to them:
 5. A capture, search, enrolment or lead lies where recognition runs; a search follows its capture (or case packet), a
    lead its search, in the same run. Leads are numbered without a gap.
 6. A heartbeat says the state that holds, its number follows, and it counts what the ledger holds since the boot.
-7. Policies only grow, and a case packet is used once and searched once (`policy_rules`).
+7. Policies only grow, and a case packet is used once and searched once (`policy_rules`); a template pack is made once
+   and taken once, and what enters out of it is its own (`pack_rules`).
 
 Where an export begins in the middle, what came before is unknown, and nothing is held against an entry for it.
 """
@@ -27,13 +28,18 @@ from turnkey.leads.records import (
     LeadSigned,
     LedgerEntry,
     OrderSeen,
+    PackAccepted,
+    PackEnrolled,
     PacketAccepted,
+    PackExported,
+    PackImported,
     PolicyAdopted,
     Searched,
     SwitchChanged,
     TamperFound,
 )
 from turnkey_tools.audit.findings import Finding
+from turnkey_tools.audit.pack_rules import PackRules
 from turnkey_tools.audit.policy_rules import PolicyRules
 
 CLOCK_TOLERANCE_S: Final = 5.0
@@ -77,6 +83,7 @@ class Rules:
         self._release_order = ""
         self._found: list[Finding] = []
         self._policy = PolicyRules()
+        self._packs = PackRules()
 
     def take(self, entry: LedgerEntry, at_s: float) -> list[Finding]:
         """Hold the next entry to the rules. `at_s`: its time, POSIX seconds. Returns what it breaks."""
@@ -106,6 +113,8 @@ class Rules:
                 self._work(entry)
                 _remember(self._captured, event.attempt_id)
                 self._hold("packet-used-twice", entry, self._policy.accepted(event))
+            case PackExported() | PackAccepted() | PackEnrolled() | PackImported() as event:
+                self._on_pack(entry, event)
             case PolicyAdopted() as event:
                 self._hold("policy-went-back", entry, self._policy.adopted(event))
             case OrderSeen() as event:
@@ -246,6 +255,19 @@ class Rules:
         if self._lead_number is not None and event.sequence != self._lead_number + 1:
             self._find("lead-missing", entry, f"number {event.sequence} after {self._lead_number}")
         self._lead_number = event.sequence
+
+    def _on_pack(self, entry: LedgerEntry, event: PackExported | PackAccepted | PackEnrolled | PackImported) -> None:
+        if not isinstance(event, PackImported):
+            self._work(entry)
+        match event:
+            case PackExported():
+                self._hold("pack-exported-twice", entry, self._packs.exported(event))
+            case PackAccepted():
+                self._hold("pack-used-twice", entry, self._packs.accepted(event))
+            case PackEnrolled() if self._boot is not None:
+                self._hold("pack-rows-unaccounted", entry, self._packs.enrolled(event))
+            case PackImported() if self._boot is not None:
+                self._hold("pack-rows-unaccounted", entry, self._packs.imported(event))
 
     def _work(self, entry: LedgerEntry) -> None:
         if self.state not in (None, "RUNNING"):

@@ -15,8 +15,12 @@ from turnkey.leads.records import (
     LedgerEntry,
     NotCaptured,
     OrderSeen,
+    PackAccepted,
+    PackEnrolled,
     PacketAccepted,
     PacketPresented,
+    PackExported,
+    PackPresented,
     PolicyAdopted,
     Refused,
     Searched,
@@ -55,6 +59,8 @@ class Statistics:
 
     Attributes:
         searches: by offence category (or `booking`), partition, and outcome `none` or `lead`.
+        packs: template packs, by what became of them.
+        exchanged: templates, by way (`to`, `from`), the other device, and partition.
         refusals: by step and reason.
         thresholds, qualities, gallery_sizes: by partition, over its searches.
     """
@@ -63,6 +69,8 @@ class Statistics:
     until_s: float
     captures: Counter[str] = field(default_factory=Counter)
     searches: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    packs: Counter[str] = field(default_factory=Counter)
+    exchanged: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     refusals: Counter[tuple[str, str]] = field(default_factory=Counter)
     not_captured: Counter[str] = field(default_factory=Counter)
     leads: int = 0
@@ -81,6 +89,7 @@ class Statistics:
     qualities: dict[str, Spread] = field(default_factory=dict)
     gallery_sizes: dict[str, Spread] = field(default_factory=dict)
     _categories: dict[str, str] = field(default_factory=dict)
+    _senders: dict[str, str] = field(default_factory=dict)
 
     def take(self, entry: LedgerEntry) -> None:
         """Add one entry, where it lies in the time reported on."""
@@ -99,6 +108,8 @@ class Statistics:
                 self.not_captured[reason] += 1
             case Enrolled(partition=partition):
                 self.enrolments[partition] += 1
+            case PackExported() | PackPresented() | PackAccepted() | PackEnrolled() as event:
+                self._exchange(event)
             case Expunged(partition=partition, reason=reason):
                 self.expungements[partition, reason] += 1
             case Discarded(reason=reason):
@@ -120,6 +131,20 @@ class Statistics:
                 self.tampering[finding] += 1
             case Boot(software=software) if software not in self.software:
                 self.software.append(software)
+
+    def _exchange(self, event: PackExported | PackPresented | PackAccepted | PackEnrolled) -> None:
+        match event:
+            case PackExported(to_device=device, partition=partition, rows=rows):
+                self.packs["exported"] += 1
+                self.exchanged["to", device, partition] += rows
+            case PackPresented():
+                self.packs["presented"] += 1
+            case PackAccepted(attempt_id=attempt_id, from_device=device, resumed=resumed):
+                self.packs["finished after it was cut short" if resumed else "accepted"] += 1
+                self._senders[attempt_id] = device
+            case PackEnrolled(attempt_id=attempt_id, partition=partition, rows=rows):
+                self.enrolments[partition] += rows
+                self.exchanged["from", self._senders.get(attempt_id, "another device"), partition] += rows
 
     def _search(self, event: Searched) -> None:
         category = self._categories.get(event.attempt_id, BOOKINGS)

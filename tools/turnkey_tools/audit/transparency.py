@@ -126,6 +126,10 @@ def _work(counted: Statistics) -> Iterator[Figure]:
         yield Figure("Gallery", "templates enrolled", partition, str(number))
     for (partition, reason), number in sorted(counted.expungements.items()):
         yield Figure("Gallery", f"templates removed from {partition}", reason, str(number))
+    for name, number in sorted(counted.packs.items()):
+        yield Figure("Exchange with other devices", f"template packs {name}", "", str(number))
+    for (way, device, partition), number in sorted(counted.exchanged.items()):
+        yield Figure("Exchange with other devices", f"templates {way} {device}", partition, str(number))
 
 
 def _refused(counted: Statistics) -> Iterator[Figure]:
