@@ -13,7 +13,9 @@ from turnkey.console_rooms import open_viewfinder
 from turnkey.device import calibration_groups, new_camera
 from turnkey.gallery_room import booth_room
 from turnkey.interlock.peers import listen, passed_socket
+from turnkey.pack_socket import pack_server, packs_path
 from turnkey.packet_socket import packet_server, packets_path
+from turnkey.packs import pack_room
 from turnkey.processes import End
 from turnkey.reconciliation import HeldToLedger, Rounds, set_back
 from turnkey.recording import system_clocks
@@ -40,8 +42,9 @@ def run_booth(settings: Settings, stop: threading.Event) -> None:
             end.fail(reason)
             room.gallery.lock()
 
+        gate = HeldToLedger(room.permit, room.gallery, room.notary, halt)
         booth = Booth(
-            gate=HeldToLedger(room.permit, room.gallery, room.notary, halt),
+            gate=gate,
             camera=camera,
             analyzer=room.analyzer,
             gallery=room.gallery,
@@ -66,6 +69,7 @@ def run_booth(settings: Settings, stop: threading.Event) -> None:
         remover = Remover(room.gallery, room.notary)
         servers = (
             packet_server(casework, listen(packets_path(sockets)), sockets),
+            pack_server(pack_room(room, gate.permit), listen(packs_path(sockets)), sockets),
             removal_server(remover, listen(removals_path(sockets)), sockets),
             BoothServer(desk, passed_socket() or listen(sockets.booth), sockets),
         )
