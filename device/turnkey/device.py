@@ -268,6 +268,7 @@ class Device:
 
     def _look(self) -> str | None:
         """Whether ledger, published checkpoint and gallery still agree; why the device must stop where not."""
+        self.interlock.hold_to(ledger_epoch(self.journal))
         self.notary.hold()
         return set_back(self.gallery, self.notary)
 

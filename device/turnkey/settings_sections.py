@@ -102,6 +102,7 @@ class InterlockSettings(Section):
     )
     clock_tolerance_s: int = Field(default=300, ge=0, description="How far a corrected clock may step back.")
     clock_mark_s: int = Field(default=3600, ge=60, description="How often the latest time seen goes into the latch.")
+    compare_s: int = Field(default=3600, ge=1, description="How often the latch is held to the ledger and to its file.")
     order_window_days: int = Field(default=92, ge=1, description="The longest time an order may be good for.")
 
     @model_validator(mode="after")

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import errno
 import itertools
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S, wait_for
 
 from turnkey.interlock.latch import Latch, PosixDisk
 from turnkey.interlock.machine import State
 from turnkey.interlock.orders import OrderAccepted, OrderRefused
+from turnkey.interlock.process import Comparison
+from turnkey.interlock.witness import WitnessError
 
 DISK_FULL = (errno.ENOSPC, "disk full")
 MOST_OPERATIONS = 40
@@ -391,3 +395,69 @@ def test_the_real_disk_does_what_the_fragile_one_does(running):
     running.boot()
     running.run_ms(1200)
     assert running.interlock.state is State.RUNNING
+
+
+def test_a_running_device_whose_ledger_knows_a_later_stop_is_in_moratorium_under_the_highest_order(running):
+    """As at boot: what the lost latch held may have been anything."""
+    permit = running.interlock.permit()
+    epoch = running.interlock.status().epoch
+    running.interlock.hold_to(epoch + 3)
+    assert permit.refusal() == "latch-older-than-ledger"
+    assert running.interlock.state is State.MORATORIUM
+    assert running.interlock.status().epoch == epoch + 4
+    verdict = running.release("release")
+    assert isinstance(verdict, OrderRefused)
+    assert verdict.reason == "lower-authority"
+    running.interlock.hold_to(epoch + 4)
+    assert running.interlock.status().epoch == epoch + 4, "once is enough"
+    assert isinstance(running.release("council"), OrderAccepted)
+
+
+@pytest.mark.parametrize("change", ["older", "missing", "damaged"])
+def test_a_latch_whose_file_was_changed_while_it_runs_is_a_moratorium(running, change):
+    running.switch.open_key()
+    older = running.latch_path.read_bytes()
+    running.commission()
+    running.interlock.hold_to(running.interlock.status().epoch)
+    assert running.interlock.state is State.RUNNING
+    if change == "missing":
+        running.latch_path.unlink()
+    else:
+        running.latch_path.write_bytes(older if change == "older" else b"x")
+    running.interlock.hold_to(running.interlock.status().epoch)
+    assert running.interlock.state is State.MORATORIUM
+    assert running.told[-1].reason == "latch-changed"
+    running.boot()
+    running.run_ms(3000)
+    assert running.interlock.state is State.MORATORIUM
+
+
+@pytest.mark.parametrize("state", ["MORATORIUM", "FAULT"])
+def test_a_stopped_device_that_is_held_to_the_ledger_keeps_its_stop(running, state):
+    running.switch.open_key()
+    if state == "FAULT":
+        running.interlock.halt("relay-welded")
+    request = running.interlock.release_request()
+    running.interlock.hold_to(request.epoch)
+    assert running.interlock.release_request() == request, "who is collecting signatures is not disturbed"
+    running.interlock.hold_to(request.epoch + 1)
+    assert running.interlock.state is State[state]
+    assert running.interlock.release_request().epoch == request.epoch + 2
+
+
+def test_latch_and_ledger_are_compared_again_and_again_and_a_silent_notary_is_asked_anew(running):
+    answers: list[int | None] = [None, 1, 50]
+    stop = threading.Event()
+
+    def ledger_epoch() -> int:
+        answer = answers.pop(0) if answers else 50
+        if answer is None:
+            raise WitnessError("nobody is there")
+        return answer
+
+    comparison = Comparison(running.interlock, ledger_epoch, stop, every_s=0.01)
+    comparison.start()
+    wait_for(lambda: running.told[-1].reason == "latch-older-than-ledger")
+    stop.set()
+    comparison.join(PATIENCE_S)
+    assert not comparison.is_alive()

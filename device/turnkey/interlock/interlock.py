@@ -81,6 +81,7 @@ class Interlock:
         self._device_id = device_id
         self._folder = authority if isinstance(authority, AuthorityFolder) else None
         self._authority = authority.current if isinstance(authority, AuthorityFolder) else authority
+        self._latch = latch
         self._settings = settings
         self._monotonic_ns = monotonic_ns
         self._utc_now = utc_now
@@ -183,6 +184,17 @@ class Interlock:
     def followed(self, version: int) -> bytes | None:
         """The envelope of a successor that this device has followed; None where there is none of that version."""
         return self._folder.envelope(version) if self._folder is not None else None
+
+    def hold_to(self, ledger_epoch: int) -> None:
+        """Stop where latch, its file and the ledger disagree, as at boot; the ledger knew `ledger_epoch` just now."""
+        with self._lock:
+            governor = self._governor
+            if governor.record.epoch < ledger_epoch:
+                behind = governor.record.model_copy(update={"epoch": ledger_epoch})
+                governor.record = self._with_unknown_order(behind)
+                governor.happen(Event.LATCH_DISBELIEVED, "latch-older-than-ledger")
+            elif governor.stored and not self._latch.holds(governor.record):
+                governor.happen(Event.LATCH_DISBELIEVED, "latch-changed")
 
     def halt(self, reason: str) -> None:
         """Stop, and latch a fault that another room found: a ledger that cannot be written, say."""

@@ -226,6 +226,11 @@ class Latch:
             raise LatchError(f"the latch cannot be written: {error}") from error
         self._highest = record.epoch
 
+    def holds(self, record: LatchRecord) -> bool:
+        """Whether the file still says what `record` does, which was stored: that stop, and whether it was released."""
+        found, _ = self._read(self.path, record.device_id)
+        return found is not None and _stop_of(found) == _stop_of(record)
+
     def _drop_stopped(self) -> None:
         """A stop that had been set aside is now in the file itself: the file is on disk before the mark goes."""
         try:
@@ -264,6 +269,10 @@ class Latch:
 def new_challenge() -> str:
     """Sixteen random bytes in hexadecimal."""
     return secrets.token_hex(16)
+
+
+def _stop_of(record: LatchRecord) -> tuple[int, str, State]:
+    return record.epoch, record.challenge, record.state
 
 
 def _decode(data: bytes) -> LatchRecord | None:

@@ -53,6 +53,7 @@ class Event(StrEnum):
     KEY_OPENED = "key-opened"  # the first opening of either channel
     STOP_ORDERED = "stop-ordered"  # a signed moratorium order was accepted
     FAULT_FOUND = "fault-found"  # the switch, the relay, the clock, the latch or the ledger cannot be trusted
+    LATCH_DISBELIEVED = "latch-disbelieved"  # the ledger knows a later stop, or the file is not what was written
     RELEASED = "released"  # a signed release order was accepted
     AUTHORITY_FOLLOWED = "authority-followed"  # a successor of the authority was accepted
     WATCH_LOST = "watch-lost"  # the inputs went unread for longer than a lease is valid
@@ -93,18 +94,21 @@ TABLE: Final = MappingProxyType(
         (_B, Event.KEY_OPENED): Outcome(_M, STOP),
         (_B, Event.STOP_ORDERED): Outcome(_M, STOP),
         (_B, Event.FAULT_FOUND): Outcome(_F, STOP),
+        (_B, Event.LATCH_DISBELIEVED): Outcome(_M, STOP),
         (_B, Event.AUTHORITY_FOLLOWED): Outcome(_B, NOTE),
         (_B, Event.WATCH_LOST): Outcome(_B, NOTHING),
         (_B, Event.CLOSING_DOWN): Outcome(_B, NOTHING),
         (_R, Event.KEY_OPENED): Outcome(_M, STOP),
         (_R, Event.STOP_ORDERED): Outcome(_M, STOP),
         (_R, Event.FAULT_FOUND): Outcome(_F, STOP),
+        (_R, Event.LATCH_DISBELIEVED): Outcome(_M, STOP),
         (_R, Event.AUTHORITY_FOLLOWED): Outcome(_R, NOTE),
         (_R, Event.WATCH_LOST): Outcome(_B, PAUSE),
         (_R, Event.CLOSING_DOWN): Outcome(_B, PAUSE),
         (_M, Event.KEY_OPENED): Outcome(_M, NOTHING),
         (_M, Event.STOP_ORDERED): Outcome(_M, NOTE),
         (_M, Event.FAULT_FOUND): Outcome(_F, STOP),
+        (_M, Event.LATCH_DISBELIEVED): Outcome(_M, NOTE),
         (_M, Event.RELEASED): Outcome(_R, START),
         (_M, Event.AUTHORITY_FOLLOWED): Outcome(_M, NOTE),
         (_M, Event.WATCH_LOST): Outcome(_M, NOTHING),
@@ -112,6 +116,7 @@ TABLE: Final = MappingProxyType(
         (_F, Event.KEY_OPENED): Outcome(_F, NOTHING),
         (_F, Event.STOP_ORDERED): Outcome(_F, NOTE),
         (_F, Event.FAULT_FOUND): Outcome(_F, NOTE),
+        (_F, Event.LATCH_DISBELIEVED): Outcome(_F, NOTE),
         (_F, Event.RELEASED): Outcome(_R, START),
         (_F, Event.AUTHORITY_FOLLOWED): Outcome(_F, NOTE),
         (_F, Event.WATCH_LOST): Outcome(_F, NOTHING),
