@@ -168,7 +168,15 @@ def test_rates_by_group_are_those_of_a_plain_count() -> None:
     assert pair.impostor_pairs == above[crossed].size
     assert pair.fmr_upper95 >= pair.fmr
     assert part.fmr_spread is not None
-    assert part.fmr_spread.gini == pytest.approx(gini([group.fmr.rate for group in part.groups]))
+    rates = [group.fmr.rate for group in part.groups]
+    told = part.fmr_spread.gini
+    assert told is not None
+    assert told.value == pytest.approx(gini(rates))
+    assert told.low <= told.value <= told.high
+    assert part.garbe is not None
+    missed = [group.fnmr.rate or group.fnmr.high for group in part.groups]
+    assert part.garbe.value == pytest.approx(garbe(rates, missed))
+    assert part.garbe.low < part.garbe.high
 
 
 def test_a_group_that_is_too_small_says_so_and_is_not_compared() -> None:
@@ -199,7 +207,20 @@ def test_a_worse_group_is_seen() -> None:
     plain, alike = part.groups
     assert alike.fmr.low > plain.fmr.high
     assert part.fmr_spread is not None
-    assert part.fmr_spread.max_over_min == pytest.approx(alike.fmr.rate / plain.fmr.rate)
+    ratio = part.fmr_spread.max_over_min
+    assert ratio is not None
+    assert ratio.value == pytest.approx(alike.fmr.rate / plain.fmr.rate)
+    assert ratio.low > 1, "the difference is beyond chance"
+
+
+def test_groups_that_fare_alike_are_within_chance() -> None:
+    """Labels given by lot: the ratio's bounds reach down to hardly any difference."""
+    templates, ids = crowd(300)
+    part, _, _ = part_for(("a", "b"), np.random.default_rng(5).integers(0, 2, 300), templates, ids, 0.01)
+    assert part.fmr_spread is not None
+    ratio = part.fmr_spread.max_over_min
+    assert ratio is not None
+    assert 1 <= ratio.low < 1.1
 
 
 def test_halves_are_by_name_and_stay() -> None:
@@ -215,6 +236,11 @@ def test_held_out_claims_hold_on_a_crowd_of_one_kind() -> None:
     assert found is not None
     assert {gain.half for gain in found.gains} == {"first", "second"}
     assert len(found.broken) <= len(found.claims) // 20
+    for pooled in found.pooled:
+        folds = [gain for gain in found.gains if gain.fmr == pooled.fmr]
+        misses = sum(round(gain.shipped_fnmr * gain.mated_pairs) for gain in folds)
+        assert pooled.mated_pairs == sum(gain.mated_pairs for gain in folds)
+        assert pooled.shipped_fnmr == pytest.approx(misses / pooled.mated_pairs)
     assert hold_out(templates[:3], templates[:3], np.array([0, 0, 0]), ["one"]) is None
 
 

@@ -1,4 +1,4 @@
-"""The same booking done with other people's parts: OpenCV, dlib's face_recognition; faiss flat for the search.
+"""The same booking done with other people's parts: OpenCV, dlib's face_recognition, DeepFace; faiss for the search.
 
 Rules kept here:
 1. One thread each. Nobody is made slower than their own documentation would make them; where scaling the picture down
@@ -54,6 +54,11 @@ def absent(name: str) -> str | None:
     """Why a peer cannot be measured; None where it can."""
     lacking = [module for module in _NEEDS[name] if importlib.util.find_spec(module) is None]
     return f"not installed: {', '.join(lacking)}" if lacking else None
+
+
+def needs_weights(name: str) -> bool:
+    """Whether it needs the networks as ONNX files (`sface.onnx`, `yunet.onnx`)."""
+    return "onnx" in _NEEDS.get(name, ())
 
 
 def opencv(spec: Spec, longest_px: int | None) -> Booking:
@@ -121,6 +126,39 @@ def face_recognition(spec: Spec, longest_px: int | None) -> Booking:
     return _booking(spec, frames, embed)
 
 
+def deepface(spec: Spec) -> Booking:
+    """DeepFace with its own SFace and YuNet, whose weights lie where it looks before it would fetch them.
+
+    It scales the frame to 640 for the detector by itself. Its other models have no weights here.
+    """
+    import os
+
+    weights = spec.root / ".deepface" / "weights"
+    weights.mkdir(parents=True, exist_ok=True)
+    for ours, its in (("sface", "face_recognition_sface_2021dec"), ("yunet", "face_detection_yunet_2023mar")):
+        if not (weights / f"{its}.onnx").exists():
+            (weights / f"{its}.onnx").symlink_to(spec.weights / f"{ours}.onnx")
+    os.environ["DEEPFACE_HOME"] = str(spec.root)
+    import cv2
+    from deepface import DeepFace
+
+    cv2.setNumThreads(1)
+
+    def embed(frame: NDArray[np.uint8], watch: Watch) -> NDArray[np.float32]:
+        with watch.stage("detect, align and embed"):
+            found = DeepFace.represent(frame, model_name="SFace", detector_backend="yunet")
+            face = max(found, key=lambda one: one["facial_area"]["w"] * one["facial_area"]["h"])
+        return np.asarray(face["embedding"], np.float32)
+
+    def frames(watch: Watch) -> Iterator[NDArray[np.uint8]]:
+        for path in _files(spec):
+            with watch.stage("capture"):
+                frame = cv2.imread(str(path)) if spec.source == "jpeg" else read_raw(path)[..., ::-1]
+            yield np.ascontiguousarray(frame)
+
+    return _booking(spec, frames, embed)
+
+
 def _booking(spec: Spec, frames: Callable[[Watch], Iterator[NDArray[np.uint8]]], embed: Embed) -> Booking:
     import faiss
 
@@ -159,12 +197,17 @@ def _files(spec: Spec) -> list[Path]:
 
 OPENCV, OPENCV_640, OPENCV_320 = "OpenCV, whole frame", "OpenCV, frame scaled to 640", "OpenCV, frame scaled to 320"
 DLIB, DLIB_SCALED = "face_recognition, whole frame", "face_recognition, frame scaled to 800"
+DEEPFACE = "DeepFace, SFace and YuNet"
 PEERS: dict[str, Callable[[Spec], Booking]] = {
     OPENCV: lambda spec: opencv(spec, None),
     OPENCV_640: lambda spec: opencv(spec, 640),
     OPENCV_320: lambda spec: opencv(spec, 320),
     DLIB: lambda spec: face_recognition(spec, None),
     DLIB_SCALED: lambda spec: face_recognition(spec, 800),
+    DEEPFACE: deepface,
 }
-_OPENCV_NEEDS, _DLIB_NEEDS = ("cv2", "onnx", "faiss"), ("face_recognition", "dlib", "faiss")
-_NEEDS = {name: _OPENCV_NEEDS if name.startswith("OpenCV") else _DLIB_NEEDS for name in PEERS}
+_NEEDS = {
+    **dict.fromkeys((OPENCV, OPENCV_640, OPENCV_320), ("cv2", "onnx", "faiss")),
+    **dict.fromkeys((DLIB, DLIB_SCALED), ("face_recognition", "dlib", "faiss")),
+    DEEPFACE: ("deepface", "tensorflow", "cv2", "onnx", "faiss"),
+}

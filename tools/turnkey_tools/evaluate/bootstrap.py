@@ -146,8 +146,13 @@ def fnmr_intervals(mated: MatedPairs, draws: Draws, thresholds: Sequence[float])
 
 def rate_interval(errors: NDArray[np.float64], trials: NDArray[np.float64], draws: Draws) -> Interval:
     """A rate whose errors and trials are counted by person: (persons,) each."""
-    rates = (draws.weights @ errors) / np.maximum(draws.weights @ trials, 1.0)
+    rates = drawn_rates(errors, trials, draws)
     return _interval(float(errors.sum() / max(trials.sum(), 1.0)), rates, int((trials > 0).sum()))
+
+
+def drawn_rates(errors: NDArray[np.float64], trials: NDArray[np.float64], draws: Draws) -> NDArray[np.float64]:
+    """(draws,) the rate in each draw, of errors and trials counted by person."""
+    return np.asarray((draws.weights @ errors) / np.maximum(draws.weights @ trials, 1.0), np.float64)
 
 
 def _interval(rate: float, rates: NDArray[np.float64], trials: int) -> Interval:

@@ -133,9 +133,10 @@ def show(report: EvaluationReport) -> None:
         )
         console.print(f"gallery of {result.gallery:,}: rank-1 {result.rank_one:.4f}; FNIR {found}")
     if report.holdout is not None:
-        for gain in report.holdout.gains:
+        for gain in (*report.holdout.gains, *report.holdout.pooled):
+            half = "both halves" if gain.half == "both" else f"{gain.half} half"
             console.print(
-                f"held out, {gain.half} half, FMR {gain.fmr:.0e}: FNMR {gain.raw_fnmr:.4%} raw, "
+                f"held out, {half}, FMR {gain.fmr:.0e}: FNMR {gain.raw_fnmr:.4%} raw, "
                 f"{gain.shipped_fnmr:.4%} shipped ({gain.lower_by:.0%} lower)"
             )
         claims, broken = report.holdout.claims, report.holdout.broken

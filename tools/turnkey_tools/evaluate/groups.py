@@ -8,7 +8,9 @@ Rules kept here:
    does not enter the summary measures.
 2. A zero in a ratio would make it infinite or nothing: where a group had no error, its 95 % upper bound (rule of three)
    takes the rate's place in the ratios, and the summary says that it did.
-3. No I/O.
+3. A summary measure has bounds too: it is computed anew for each draw of persons. Chance alone makes groups differ, so
+   over groups that fare alike the measures lie above their best value, and so do their bounds.
+4. No I/O.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from turnkey_tools.evaluate.attributes import Attribute
-from turnkey_tools.evaluate.bootstrap import Draws, ImpostorTail, Interval, MatedPairs, rate_interval
-from turnkey_tools.evaluate.differentials import Spread, garbe, spread
+from turnkey_tools.evaluate.bootstrap import Draws, ImpostorTail, Interval, MatedPairs, drawn_rates, rate_interval
+from turnkey_tools.evaluate.differentials import garbe, spread
 from turnkey_tools.evaluate.pairs import upper_bound
 
 MIN_PERSONS = 30
@@ -62,6 +64,24 @@ class CrossRate:
 
 
 @dataclass(frozen=True)
+class Bounded:
+    """A summary measure, and 95 % of what it was over the draws of persons."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class BoundedSpread:
+    """See `differentials.Spread`, with bounds."""
+
+    max_over_geometric_mean: Bounded | None
+    max_over_min: Bounded | None
+    gini: Bounded | None
+
+
+@dataclass(frozen=True)
 class AttributePart:
     """One attribute at one threshold.
 
@@ -82,18 +102,27 @@ class AttributePart:
     not_labelled: int
     groups: tuple[GroupRates, ...]
     pairs: tuple[CrossRate, ...]
-    fmr_spread: Spread | None
-    fnmr_spread: Spread | None
-    garbe: float | None
+    fmr_spread: BoundedSpread | None
+    fnmr_spread: BoundedSpread | None
+    garbe: Bounded | None
     bounds_used: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class _Spreads:
-    fmr: Spread | None
-    fnmr: Spread | None
-    garbe: float | None
+    fmr: BoundedSpread | None
+    fnmr: BoundedSpread | None
+    garbe: Bounded | None
     bounds_used: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """A group's rates, and what they were in each draw: (draws,) each; no zeros in what a ratio is made of."""
+
+    rates: GroupRates
+    drawn_fmr: NDArray[np.float64]
+    drawn_fnmr: NDArray[np.float64]
 
 
 def attribute_part(
@@ -106,13 +135,14 @@ def attribute_part(
         for place in range(len(attribute.groups))
     )
     spreads = _spreads(groups)
+    rates = tuple(group.rates for group in groups)
     return AttributePart(
         attribute=attribute.name,
         target_fmr=target_fmr,
         threshold=threshold,
         labelled=attribute.labelled,
         not_labelled=len(attribute.group_of) - attribute.labelled,
-        groups=groups,
+        groups=rates,
         pairs=_crossed(attribute, tail, reached),
         fmr_spread=spreads.fmr,
         fnmr_spread=spreads.fnmr,
@@ -130,29 +160,35 @@ def _group(
     draws: Draws,
     target_fmr: float,
     threshold: float,
-) -> GroupRates:
+) -> _Group:
     inside = attribute.group_of == place
     persons = int(inside.sum())
     pairs = persons * (persons - 1) // 2
     within = reached & inside[tail.one] & inside[tail.other]
-    fmr = _fmr_within(tail, within, inside, draws, pairs)
+    drawn_fmr = _drawn_fmr(tail, within, inside, draws)
     ours = inside[mated.persons]
     everybody = len(attribute.group_of)
     trials = np.bincount(mated.persons[ours], minlength=everybody).astype(np.float64)
     lost = ours & (mated.scores < np.float32(threshold))
     misses = np.bincount(mated.persons[lost], minlength=everybody).astype(np.float64)
     mated_persons = int((trials > 0).sum())
-    return GroupRates(
+    rates = GroupRates(
         group=attribute.groups[place],
         persons=persons,
         mated_persons=mated_persons,
         person_pairs=pairs,
-        fmr=fmr,
+        fmr=_fmr_within(tail, within, inside, drawn_fmr, pairs),
         fnmr=rate_interval(misses, trials, draws),
         says_fmr=_too_small(persons, pairs, target_fmr),
         says_fnmr=None
         if mated_persons >= MIN_PERSONS
         else f"{mated_persons} persons with two pictures; at least {MIN_PERSONS} are needed",
+    )
+    drawn_fnmr = drawn_rates(misses, trials, draws)
+    return _Group(
+        rates,
+        np.where(drawn_fmr > 0, drawn_fmr, min(1.0, 3 / max(pairs, 1))),
+        np.where(drawn_fnmr > 0, drawn_fnmr, min(1.0, 3 / max(mated_persons, 1))),
     )
 
 
@@ -165,8 +201,19 @@ def _too_small(persons: int, pairs: int, target_fmr: float) -> str | None:
     return None
 
 
+def _drawn_fmr(
+    tail: ImpostorTail, within: NDArray[np.bool_], inside: NDArray[np.bool_], draws: Draws
+) -> NDArray[np.float64]:
+    """(draws,) FMR over the picture pairs inside a group, in each draw."""
+    one, other = tail.one[within], tail.other[within]
+    seen = draws.weights.astype(np.float64) * np.where(inside, tail.pictures, 0)
+    trials = (seen.sum(axis=1) ** 2 - (seen**2).sum(axis=1)) / 2
+    errors = np.array([float((row[one] * row[other]).sum()) for row in draws.weights])
+    return np.asarray(errors / np.maximum(trials, 1.0), np.float64)
+
+
 def _fmr_within(
-    tail: ImpostorTail, within: NDArray[np.bool_], inside: NDArray[np.bool_], draws: Draws, pairs: int
+    tail: ImpostorTail, within: NDArray[np.bool_], inside: NDArray[np.bool_], drawn: NDArray[np.float64], pairs: int
 ) -> Interval:
     pictures = np.where(inside, tail.pictures, 0).astype(np.float64)
     trials = (pictures.sum() ** 2 - (pictures**2).sum()) / 2
@@ -174,12 +221,8 @@ def _fmr_within(
         return Interval(0.0, 0.0, 1.0)
     if not within.any():
         return Interval(0.0, 0.0, min(1.0, 3 / max(pairs, 1)))
-    one, other = tail.one[within], tail.other[within]
-    seen = draws.weights.astype(np.float64) * pictures
-    drawn = (seen.sum(axis=1) ** 2 - (seen**2).sum(axis=1)) / 2
-    errors = np.array([float((row[one] * row[other]).sum()) for row in draws.weights])
     rate = int(within.sum()) / trials
-    low, high = np.quantile(errors / np.maximum(drawn, 1.0), (0.025, 0.975))
+    low, high = np.quantile(drawn, (0.025, 0.975))
     return Interval(float(rate), min(float(low), float(rate)), max(float(high), float(rate)))
 
 
@@ -199,18 +242,52 @@ def _crossed(attribute: Attribute, tail: ImpostorTail, reached: NDArray[np.bool_
     return tuple(found)
 
 
-def _spreads(groups: tuple[GroupRates, ...]) -> _Spreads:
-    for_fmr = [group for group in groups if group.says_fmr is None]
-    for_fnmr = [group for group in groups if group.says_fnmr is None]
-    fmrs, fnmrs = [_or_bound(g.fmr) for g in for_fmr], [_or_bound(g.fnmr) for g in for_fnmr]
-    bounded = {g.group for g in for_fmr if g.fmr.rate <= 0} | {g.group for g in for_fnmr if g.fnmr.rate <= 0}
-    both = [group for group in for_fmr if group.says_fnmr is None]
+def _spreads(groups: tuple[_Group, ...]) -> _Spreads:
+    for_fmr = [group for group in groups if group.rates.says_fmr is None]
+    for_fnmr = [group for group in groups if group.rates.says_fnmr is None]
+    both = [group for group in for_fmr if group.rates.says_fnmr is None]
+    bounded = {g.rates.group for g in for_fmr if g.rates.fmr.rate <= 0}
+    bounded |= {g.rates.group for g in for_fnmr if g.rates.fnmr.rate <= 0}
+    weighed = [garbe(fmrs, fnmrs) for fmrs, fnmrs in zip(_fmrs(both), _fnmrs(both), strict=True)]
     return _Spreads(
-        fmr=spread(fmrs) if len(fmrs) > 1 else None,
-        fnmr=spread(fnmrs) if len(fnmrs) > 1 else None,
-        garbe=garbe([_or_bound(g.fmr) for g in both], [_or_bound(g.fnmr) for g in both]),
+        fmr=_bounded_spread(_fmrs(for_fmr)),
+        fnmr=_bounded_spread(_fnmrs(for_fnmr)),
+        garbe=_bounded(weighed),
         bounds_used=tuple(sorted(bounded)),
     )
+
+
+def _fmrs(groups: list[_Group]) -> list[list[float]]:
+    """A list of all groups' rates as they are, then one for each draw."""
+    return _as_is_then_drawn([_or_bound(one.rates.fmr) for one in groups], [one.drawn_fmr for one in groups])
+
+
+def _fnmrs(groups: list[_Group]) -> list[list[float]]:
+    return _as_is_then_drawn([_or_bound(one.rates.fnmr) for one in groups], [one.drawn_fnmr for one in groups])
+
+
+def _as_is_then_drawn(rates: list[float], drawn: list[NDArray[np.float64]]) -> list[list[float]]:
+    return [rates, *(np.stack(drawn, axis=1).tolist() if drawn else [])]
+
+
+def _bounded_spread(rates: list[list[float]]) -> BoundedSpread | None:
+    if len(rates[0]) < 2:
+        return None
+    found = [spread(row) for row in rates]
+    return BoundedSpread(
+        _bounded([one.max_over_geometric_mean for one in found]),
+        _bounded([one.max_over_min for one in found]),
+        _bounded([one.gini for one in found]),
+    )
+
+
+def _bounded(values: list[float | None]) -> Bounded | None:
+    """The first value, bounded by the others."""
+    value, told = values[0], [one for one in values[1:] if one is not None]
+    if value is None or not told:
+        return None
+    low, high = np.quantile(told, (0.025, 0.975))
+    return Bounded(value, min(float(low), value), max(float(high), value))
 
 
 def _or_bound(interval: Interval) -> float:

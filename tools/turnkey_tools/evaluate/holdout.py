@@ -67,6 +67,18 @@ class Holdout:
     claims: tuple[Claim, ...]
 
     @property
+    def pooled(self) -> tuple[Gain, ...]:
+        """Two-fold cross-validation: the misses of both halves, each scored by the other's tuning, over all pairs."""
+        found = []
+        for rate in sorted({gain.fmr for gain in self.gains}, reverse=True):
+            folds = [gain for gain in self.gains if gain.fmr == rate]
+            pairs = sum(gain.mated_pairs for gain in folds)
+            raw = sum(gain.raw_fnmr * gain.mated_pairs for gain in folds) / pairs
+            shipped = sum(gain.shipped_fnmr * gain.mated_pairs for gain in folds) / pairs
+            found.append(Gain("both", rate, sum(gain.persons for gain in folds), pairs, raw, shipped))
+        return tuple(found)
+
+    @property
     def broken(self) -> tuple[Claim, ...]:
         """Claims that did not hold."""
         return tuple(claim for claim in self.claims if not claim.holds)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from turnkey_tools.evaluate.bootstrap import Interval
-from turnkey_tools.evaluate.groups import AttributePart
+from turnkey_tools.evaluate.groups import AttributePart, Bounded
 from turnkey_tools.evaluate.report import EvaluationReport
 
 _STYLE = """
@@ -125,7 +125,7 @@ def _holdout(report: EvaluationReport) -> str:
             f"{gain.shipped_fnmr:.4%}",
             f"{gain.lower_by:.0%}",
         )
-        for gain in report.holdout.gains
+        for gain in (*report.holdout.gains, *report.holdout.pooled)
     ]
     broken = report.holdout.broken
     verdict = (
@@ -185,10 +185,11 @@ def _attribute(part: AttributePart) -> str:
         words.append(
             f"{name}: too few groups large enough to compare."
             if spread is None
-            else f"{name}: max over geometric mean {_number(spread.max_over_geometric_mean)}, max over min "
-            f"{_number(spread.max_over_min)}, Gini {_number(spread.gini)}."
+            else f"{name}: max over geometric mean {_bounded(spread.max_over_geometric_mean)}, max over min "
+            f"{_bounded(spread.max_over_min)}, Gini {_bounded(spread.gini)}."
         )
-    words.append(f"GARBE (alpha 0.5) {_number(part.garbe)}.")
+    words.append(f"GARBE (alpha 0.5) {_bounded(part.garbe)}.")
+    words.append("Bounds: 95 % of what drawing persons again gave; chance alone makes groups differ.")
     if part.bounds_used:
         words.append(f"No error was seen in {', '.join(part.bounds_used)}: their upper bound stands in its place.")
     title = f"{part.attribute} at the threshold {part.threshold:.4f} (FMR {_rate(part.target_fmr)} over everybody)"
@@ -231,5 +232,5 @@ def _rate(rate: float) -> str:
     return f"{rate:.2e}" if rate < 0.001 else f"{rate:.4f}"
 
 
-def _number(value: float | None) -> str:
-    return "cannot be told" if value is None else f"{value:.3f}"
+def _bounded(value: Bounded | None) -> str:
+    return "cannot be told" if value is None else f"{value.value:.3g} ({value.low:.3g} to {value.high:.3g})"
