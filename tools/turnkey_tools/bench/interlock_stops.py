@@ -204,7 +204,11 @@ def stops_report(
     bars: list[Bar] = []
     for name, (stops, limit_ms) in runs.items():
         discards = [each.discard_ms for each in stops.each if each.discard_ms is not None]
+        after = {"frames captured": stops.frames_after, "leads signed": stops.leads_after}
+        after |= {"templates enrolled": stops.templates_after}
         counts = {
+            "stops made": len(stops.each),
+            **{f"{what} after the stop": count for what, count in after.items()},
             "bookings under way that were thrown away": len(discards),
             "leads that were in time": stops.leads,
             "templates that were in time": stops.templates,
@@ -226,8 +230,6 @@ def stops_report(
             for what, limit in limits.items()
             if f"{name}: {what}" in p99
         ]
-        after = {"frames captured": stops.frames_after, "leads signed": stops.leads_after}
-        after |= {"templates enrolled": stops.templates_after}
         bars += [Bar(f"{name}: {what} after the stop", count, "at most", 0) for what, count in after.items()]
         bars.append(Bar(f"{name}: stops made", len(stops.each), "at least", stops.asked))
     return bench_report(
