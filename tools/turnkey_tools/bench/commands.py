@@ -13,6 +13,7 @@ from turnkey_tools.bench.booking_commands import booking
 from turnkey_tools.bench.capture import capture
 from turnkey_tools.bench.gallery_commands import gallery, spread
 from turnkey_tools.bench.interlock_commands import interlock
+from turnkey_tools.bench.packs import packs
 from turnkey_tools.bench.uplink import uplink
 
 app = typer.Typer(no_args_is_help=True, help="Measure, and print what was measured.")
@@ -30,6 +31,7 @@ app.command()(booking)
 app.command()(gallery)
 app.command()(spread)
 app.command()(interlock)
+app.command()(packs)
 app.command()(uplink)
 
 
