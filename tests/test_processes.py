@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from booking_room import lay
+from booking_room import FACES, lay
 from packets import packet_file
 from patience import PATIENCE_S, wait_for
 from typer.testing import CliRunner, Result
@@ -211,6 +211,24 @@ def appliance(pilot: Pilot) -> Iterator[Appliance]:
     finally:
         appliance.end()
         shutil.rmtree(sockets)
+
+
+def test_pictures_are_imported_where_the_booth_does_not_run(appliance: Appliance, tmp_path: Path) -> None:
+    (tmp_path / "pictures" / "B-77").mkdir(parents=True)
+    shutil.copy(FACES / MATE, tmp_path / "pictures" / "B-77")
+    importing = ("gallery", "import", "bookings", "--folder", str(tmp_path / "pictures"))
+    refused = appliance.command(*importing)
+    assert refused.exit_code == 1
+    assert "booth-running" in refused.output
+    booth = appliance.processes["booth"]
+    booth.terminate()
+    booth.wait(PATIENCE_S)
+    before = len(appliance.ledger())
+    imported = appliance.command(*importing)
+    assert imported.exit_code == 0, imported.output
+    assert "1  enrolled" in imported.output
+    kinds = [event.kind for event in appliance.ledger()[before:] if not isinstance(event, Heartbeat)]
+    assert kinds == ["import", "enrolment"]
 
 
 def test_a_case_packet_reaches_the_booths_process_as_an_open_file_and_is_searched_once(appliance: Appliance) -> None:

@@ -5,7 +5,8 @@ Rules kept here:
 2. Resumable: what became of a picture is in the gallery's own file, in the transaction that enrols it. Called again,
    the import passes over what is done. A picture is known by a hash of its reference and its bytes: names are not kept.
 3. A refusal costs its own picture only, is counted by its reason, and is on the ledger.
-4. References must have the form that the policy asks of booking or case numbers.
+4. Each picture that is looked at is on the ledger first, as a capture is: what is enrolled has a beginning.
+5. References must have the form that the policy asks of booking or case numbers.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from turnkey.gallery.rows import Enrolment
 from turnkey.gallery.store import TemplateStore
 from turnkey.interlock.permit import Permit
 from turnkey.leads.policy import Policy
-from turnkey.leads.records import Enrolled, Partition, Refused, Step
+from turnkey.leads.records import Enrolled, Partition, PictureImported, Refused, Step
 from turnkey.notary.notary import Clocks, Recorder
 from turnkey.vision.analyzer import Analysis, Analyzer
 
@@ -153,7 +154,10 @@ class Importer:
             frame = Frame(decode_picture(data, picture.file.name), self.clocks.monotonic_ns(), picture.file.name)
         except CameraError as error:
             return self._refused(attempt_id, "capture", error.reason, partition, digest)
+        image_digest = hashlib.sha256(data).hexdigest()
+        begun = PictureImported(attempt_id=attempt_id, partition=partition, image_digest=image_digest)
         try:
+            self.notary.record(begun, permit)
             analysis = self.analyzer.analyze(frame, permit, self.policy.quality_limits(self.analyzer.limits))
         finally:
             overwrite((frame,))

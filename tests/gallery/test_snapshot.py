@@ -15,6 +15,7 @@ from gallery.galleries import KEY, NOW, OTHER_KEY, enrol, filled, live, unit, un
 from turnkey.database import StorageDamaged, StorageNewer
 from turnkey.gallery import partition, rows
 from turnkey.gallery.gallery import Gallery, GalleryLocked
+from turnkey.gallery.pack_rows import exportable
 from turnkey.gallery.rotation import RotationUnderWay, rotate_batch
 from turnkey.gallery.store import TemplateStore, WrongKey
 from turnkey.interlock.permit import Permit, Stopped
@@ -250,7 +251,7 @@ def test_a_gallery_of_the_first_format_is_brought_up_to_date(tmp_path: Path) -> 
     raw = sqlite3.connect(path)
     raw.executescript(
         "CREATE TABLE old AS SELECT * FROM template; CREATE TABLE proof AS SELECT proof FROM gallery_key;"
-        "DROP TABLE template; DROP TABLE gallery_key; DROP TABLE import_file;"
+        "DROP TABLE template; DROP TABLE gallery_key; DROP TABLE import_file; DROP TABLE pack; DROP TABLE pack_row;"
     )
     raw.executescript(rows._TEMPLATE)
     raw.executescript(
@@ -261,6 +262,18 @@ def test_a_gallery_of_the_first_format_is_brought_up_to_date(tmp_path: Path) -> 
     raw.close()
     gallery = unlocked(path)
     assert gallery.search("cases", units(3, 5)[1], 1, live()).candidates[0].reference == "R-2"
+    gallery.lock()
+
+
+def test_a_gallery_from_before_there_were_packs_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "gallery.db"
+    filled(path, units(3, 5))
+    raw = sqlite3.connect(path)
+    raw.executescript("DROP TABLE pack; DROP TABLE pack_row; PRAGMA user_version = 2;")
+    raw.close()
+    gallery = unlocked(path)
+    with gallery.rows() as store:
+        assert exportable(store, "cases", NOW).rows.tolist() == [1, 2, 3]
     gallery.lock()
 
 

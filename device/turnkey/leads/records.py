@@ -74,6 +74,19 @@ class Captured(Record):
     reference_digest: Sha256 | None = None
 
 
+class PictureImported(Record):
+    """A picture of the agency's own records was taken in, to be enrolled and for nothing else. It is discarded.
+
+    Attributes:
+        image_digest: SHA-256 of its file.
+    """
+
+    kind: Literal["import"] = "import"
+    attempt_id: AttemptId
+    partition: Partition
+    image_digest: Sha256
+
+
 class Searched(Record):
     """A partition was searched, and how many candidates reached the threshold."""
 
@@ -172,6 +185,7 @@ Event = Annotated[
     | PackImported
     | PackExported
     | Captured
+    | PictureImported
     | Searched
     | LeadSigned
     | Enrolled

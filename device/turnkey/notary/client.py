@@ -37,6 +37,7 @@ from turnkey.leads.records import (
     PackImported,
     PackPresented,
     Partition,
+    PictureImported,
     Refused,
     Searched,
     TamperFound,
@@ -114,7 +115,15 @@ class NotaryClient:
             StorageError: the ledger cannot be written, or the notary is gone.
         """
         match event:
-            case Captured() | PacketAccepted() | Searched() | Enrolled() | PackAccepted() | PackEnrolled():
+            case (
+                Captured()
+                | PictureImported()
+                | PacketAccepted()
+                | Searched()
+                | Enrolled()
+                | PackAccepted()
+                | PackEnrolled()
+            ):
                 if permit is None:
                     raise Stopped("no-permit")
                 with permit.commit():

@@ -5,7 +5,7 @@ Rules kept here, in the order in which they are enforced:
    the updater (and an operator who updates by hand) says what it did.
 2. What is no record of `turnkey.notary.wire` is refused; a stolen booth can emit nothing else.
 3. Work is taken only under the run that the notary's own lease is of, and within the window that its capture, its
-   case packet or its template pack opened; a window that touches a stop is refused.
+   import, its case packet or its template pack opened; a window that touches a stop is refused.
 4. The notary's own permit is checked last, inside the transaction that keeps the record.
 5. A stop and a record are put on the ledger one after the other, never at once: what stands behind a stop was asked
    behind it, and was refused.
@@ -26,7 +26,7 @@ from turnkey.interlock.machine import State
 from turnkey.interlock.peers import Rights, Server, rights_by_user
 from turnkey.interlock.permit import Permit, Stopped
 from turnkey.interlock.status import Transition
-from turnkey.leads.records import Captured, Lead, PackAccepted, PacketAccepted
+from turnkey.leads.records import Captured, Lead, PackAccepted, PacketAccepted, PictureImported
 from turnkey.notary.journal import Journal
 from turnkey.notary.notary import Notary
 from turnkey.notary.window import Windows
@@ -66,7 +66,7 @@ OPERATOR_RIGHTS = frozenset({"standing"})
 CONSOLE_RIGHTS = frozenset({"note", "standing"})
 
 
-_BEGINNINGS = (Captured, PacketAccepted, PackAccepted)
+_BEGINNINGS = (Captured, PictureImported, PacketAccepted, PackAccepted)
 """What opens the window of a piece of work."""
 
 

@@ -32,6 +32,7 @@ from turnkey.leads.records import (
     PackImported,
     PackPresented,
     Partition,
+    PictureImported,
     Refused,
     Searched,
     SignInRefused,
@@ -77,7 +78,8 @@ class RecordWork(_Packet):
 
     ask: Literal["work"]
     event: Annotated[
-        Captured | PacketAccepted | Searched | Enrolled | PackAccepted | PackEnrolled, Field(discriminator="kind")
+        Captured | PictureImported | PacketAccepted | Searched | Enrolled | PackAccepted | PackEnrolled,
+        Field(discriminator="kind"),
     ]
     run: Run
 

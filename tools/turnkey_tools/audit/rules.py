@@ -33,6 +33,7 @@ from turnkey.leads.records import (
     PacketAccepted,
     PackExported,
     PackImported,
+    PictureImported,
     PolicyAdopted,
     Searched,
     SwitchChanged,
@@ -105,7 +106,7 @@ class Rules:
                 self._on_search(entry, event)
             case LeadSigned() as event:
                 self._on_lead(entry, event)
-            case Enrolled():
+            case Enrolled() | PictureImported():
                 self._work(entry)
             case SwitchChanged() as event:
                 self._on_switch(entry, event)

@@ -21,6 +21,7 @@ from turnkey.leads.records import (
     PacketPresented,
     PackExported,
     PackPresented,
+    PictureImported,
     PolicyAdopted,
     Refused,
     Searched,
@@ -59,6 +60,7 @@ class Statistics:
 
     Attributes:
         searches: by offence category (or `booking`), partition, and outcome `none` or `lead`.
+        imported: pictures of the agency's own records that were looked at, by partition.
         packs: template packs, by what became of them.
         exchanged: templates, by way (`to`, `from`), the other device, and partition.
         refusals: by step and reason.
@@ -69,6 +71,7 @@ class Statistics:
     until_s: float
     captures: Counter[str] = field(default_factory=Counter)
     searches: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    imported: Counter[str] = field(default_factory=Counter)
     packs: Counter[str] = field(default_factory=Counter)
     exchanged: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     refusals: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -98,6 +101,8 @@ class Statistics:
         match entry.event:
             case Captured(purpose=purpose):
                 self.captures[purpose] += 1
+            case PictureImported(partition=partition):
+                self.imported[partition] += 1
             case Searched() as event:
                 self._search(event)
             case LeadSigned():

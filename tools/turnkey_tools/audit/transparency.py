@@ -116,6 +116,8 @@ def _work(counted: Statistics) -> Iterator[Figure]:
         yield Figure("Pictures taken", f"for a {purpose}", "", str(number))
     for reason, number in sorted(counted.not_captured.items()):
         yield Figure("Pictures taken", "a booking without a picture", reason, str(number))
+    for partition, number in sorted(counted.imported.items()):
+        yield Figure("Pictures taken", f"imported into {partition}", "", str(number))
     for name, number in sorted(counted.packets.items()):
         yield Figure("Pictures taken", f"case packets {name}", "", str(number))
     for (category, partition, outcome), number in sorted(counted.searches.items()):
