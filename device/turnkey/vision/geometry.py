@@ -8,7 +8,8 @@ Rules kept here:
    photograph covers in part), and coordinates stay exact to half an output pixel at the far edge, better
    elsewhere.
 2. A 12 MP frame is never resampled whole: rows and columns are skipped first, down to no less than two samples for
-   each output pixel, and only those are averaged.
+   each output pixel, and only those are averaged: in whole squares as long as two or more fall on an output pixel,
+   which costs a fifth of weighing each sample, then by weight. What is less than halved is only weighed.
 """
 
 from __future__ import annotations
@@ -88,14 +89,15 @@ def cut_square(frame: NDArray[np.uint8], left: float, top: float, extent: float,
         # Edges in corner coordinates: the frame spans 0 to width.
         across = _thinning(left + 0.5 + x0 / scale, left + 0.5 + x1 / scale, width, scale)
         down = _thinning(top + 0.5 + y0 / scale, top + 0.5 + y1 / scale, height, scale)
-        thinned = np.ascontiguousarray(frame[down.samples, across.samples])
+        thinned = _thinned(frame, down.samples, across.samples)
         box = (
             max(across.low, 0.0),
             max(down.low, 0.0),
             min(across.high, thinned.shape[1]),
             min(down.high, thinned.shape[0]),
         )
-        part = Image.fromarray(thinned).resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, box=box)
+        size = (x1 - x0, y1 - y0)
+        part = Image.fromarray(thinned).resize(size, Image.Resampling.BILINEAR, box=box, reducing_gap=1.0)
         result.paste(part, (x0, y0))
     return View(np.asarray(result), left, top, scale)
 
@@ -118,6 +120,15 @@ def _thinning(low: float, high: float, length: int, scale: float) -> _Thinning:
     last = min(length, int(np.ceil(high)) + step)
     start = min(first + middle, length - 1)
     return _Thinning(slice(start, last, step), (low - first - lag) / step, (high - first - lag) / step)
+
+
+def _thinned(frame: NDArray[np.uint8], rows: slice, columns: slice) -> NDArray[np.uint8]:
+    """A contiguous copy of some rows and columns. A pixel is moved as one item of three bytes: twice as quick as three
+    items of one, and the same bytes."""
+    if frame.strides[2] != 1:
+        return np.ascontiguousarray(frame[rows, columns])
+    pixels = np.ascontiguousarray(frame.view("V3")[rows, columns])
+    return pixels.view(np.uint8).reshape(*pixels.shape[:2], 3)
 
 
 def _covered(start: float, length: int, scale: float, side: int) -> tuple[int, int]:
