@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -228,11 +228,11 @@ class CameraThatSeesTheKeyTurned(FolderCamera):
         self._switch = switch
         self.armed = False
 
-    def burst(self, permit: Permit, most: int) -> tuple[Frame, ...]:
-        frames = super().burst(permit, most)
-        if self.armed:
-            self._switch.open_key()
-        return frames
+    def burst(self, permit: Permit, most: int) -> Generator[Frame]:
+        for frame in super().burst(permit, most):
+            if self.armed:
+                self._switch.open_key()
+            yield frame
 
 
 def test_a_stop_with_a_frame_in_flight_discards_it(

@@ -5,20 +5,22 @@
 Rules kept here, in the order in which they are enforced:
 1. No permit, no step. The permit is checked by each step, and last inside each transaction that stores anything.
 2. Each step is on the ledger before the next begins. Where a stop comes in between, the work in flight is discarded, an
-   enrolment is taken back, and the discarding is on the ledger.
-3. Frames and templates live in this function's variables only, and a frame's pixels are overwritten as soon as they
-   were analysed, whatever came of it.
+   enrolment is taken back, and the discarding is on the ledger. Frames are looked at as they are taken, which is one
+   step; no template is computed before the capture is on the ledger.
+3. Frames and templates live in this function's variables only, one frame at a time, and a frame's pixels are
+   overwritten as soon as it was looked at, whatever came of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
 from turnkey.attempt import Attempt, Attempts, Gate, Refuse
 from turnkey.attempt import Refusal as Refusal
-from turnkey.capture.camera import Camera, CameraError
+from turnkey.capture.camera import Camera, CameraError, Frame
 from turnkey.capture.overwriting import overwrite
 from turnkey.gallery.gallery import Gallery
 from turnkey.gallery_steps import GallerySteps, Origin
@@ -124,19 +126,17 @@ class Booth:
         return self.attempts.run(steps)
 
     def _photograph(self, attempt: Attempt, purpose: Literal["booking", "case"], reference: str) -> Analysis:
+        def record(frames: int) -> None:
+            digest = reference_digest(attempt.id, reference)
+            captured = Captured(attempt_id=attempt.id, frames=frames, purpose=purpose, reference_digest=digest)
+            self._notary.record(captured, attempt.permit)
+
+        limits = attempt.policy.policy.quality_limits(self._analyzer.limits)
         try:
-            with attempt.stage("capture"):
-                frames = self._camera.burst(attempt.permit, self._burst)
+            with closing(self._frames(attempt)) as frames:
+                outcome = self._analyzer.analyze_burst(frames, attempt.permit, limits, seen=record)
         except CameraError as error:
             raise Refuse("capture", error.reason, str(error)) from error
-        try:
-            digest = reference_digest(attempt.id, reference)
-            captured = Captured(attempt_id=attempt.id, frames=len(frames), purpose=purpose, reference_digest=digest)
-            self._notary.record(captured, attempt.permit)
-            limits = attempt.policy.policy.quality_limits(self._analyzer.limits)
-            outcome = self._analyzer.analyze_burst(frames, attempt.permit, limits)
-        finally:
-            overwrite(frames)
         if not isinstance(outcome, Analysis):
             raise Refuse("vision", outcome.reason, outcome.message)
         timings = outcome.timings
@@ -147,3 +147,17 @@ class Booth:
             "embed": timings.embed_ms,
         }
         return outcome
+
+    def _frames(self, attempt: Attempt) -> Generator[Frame]:
+        """The frames of one press; each is overwritten when the next is asked for, or none is any more."""
+        with closing(self._camera.burst(attempt.permit, self._burst)) as burst:
+            while True:
+                with attempt.stage("capture"):
+                    frame = next(burst, None)
+                if frame is None:
+                    return
+                try:
+                    yield frame
+                finally:
+                    overwrite((frame,))
+                del frame

@@ -89,7 +89,7 @@ def test_frames_of_a_still_played_on_purpose_are_not_frozen() -> None:
 
 def test_a_burst_holds_exposure_white_balance_and_focus_and_lets_them_go() -> None:
     bench = Bench(controls=(*ALL, "ExposureTime", "AnalogueGain", "ColourGains", "LensPosition"))
-    camera(bench).burst(living(), 5)
+    assert len(list(camera(bench).burst(living(), 5))) == 5
     free, held, after = bench.set
     assert free == after == {"AeEnable": True, "AwbEnable": True, "AfMode": 2}
     assert held["AeEnable"] is False
@@ -100,13 +100,22 @@ def test_a_burst_holds_exposure_white_balance_and_focus_and_lets_them_go() -> No
     assert held["LensPosition"] == 3.0
 
 
+def test_a_burst_that_nobody_waits_for_lets_go_of_what_it_held() -> None:
+    bench = Bench(controls=(*ALL, "ExposureTime", "AnalogueGain", "ColourGains", "LensPosition"))
+    burst = camera(bench).burst(living(), 5)
+    next(burst)
+    assert bench.set[-1]["AeEnable"] is False
+    burst.close()
+    assert bench.set[-1] == {"AeEnable": True, "AwbEnable": True, "AfMode": 2}
+
+
 def test_only_what_the_camera_advertises_is_set() -> None:
     bench = Bench(controls=("AeEnable", "ExposureTime", "AnalogueGain"))
     lens = camera(bench)
-    lens.burst(living(), 3)
+    assert list(lens.burst(living(), 3))
     assert all(set(controls) <= {"AeEnable", "ExposureTime", "AnalogueGain"} for controls in bench.set)
     nothing = Bench()
-    assert camera(nothing).burst(living(), 3)
+    assert list(camera(nothing).burst(living(), 3))
     assert nothing.set == []
 
 

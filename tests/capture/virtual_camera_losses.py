@@ -23,7 +23,9 @@ def test_a_camera_whose_requests_are_cancelled_is_opened_anew(press: str) -> Non
             first.camera.stop()
             time.sleep(0.3)
             for _ in range(6):  # frames that were complete before still come
-                {"capture": camera.capture, "preview": camera.preview}.get(press, lambda p: camera.burst(p, 3))(permit)
+                {"capture": camera.capture, "preview": camera.preview}.get(press, lambda p: list(camera.burst(p, 3)))(
+                    permit
+                )
             assert camera._device is not first
     finally:
         camera.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 import pytest
@@ -36,8 +36,9 @@ class Stuck:
         permit.check()
         return Frame(np.full((64, 64, 3), 7, np.uint8), 1, "stuck")
 
-    def burst(self, permit: Permit, most: int) -> tuple[Frame, ...]:
-        return (self.capture(permit),) * most
+    def burst(self, permit: Permit, most: int) -> Generator[Frame]:
+        for _ in range(most):
+            yield self.capture(permit)
 
     def preview(self, permit: Permit) -> Frame:
         return self.capture(permit)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import struct
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -68,9 +69,15 @@ def test_bookings_leave_leads_and_attestations_and_no_byte_of_a_face(
     pixels: list[bytes] = []
     analyse = Analyzer.analyze_burst
 
-    def seen(self: Analyzer, frames: tuple[Frame, ...], permit: Permit, limits: QualityLimits | None = None) -> object:
-        pixels.extend(frame.pixels.tobytes() for frame in frames)
-        analysis = analyse(self, frames, permit, limits)
+    def noted(frames: Iterable[Frame]) -> Iterator[Frame]:
+        for frame in frames:
+            pixels.append(frame.pixels.tobytes())
+            yield frame
+
+    def seen(
+        self: Analyzer, frames: Iterable[Frame], permit: Permit, limits: QualityLimits, seen: Callable[[int], None]
+    ) -> object:
+        analysis = analyse(self, noted(frames), permit, limits, seen)
         assert isinstance(analysis, Analysis)
         templates.append(analysis.template)
         return analysis

@@ -8,10 +8,12 @@ Rules kept here:
 2. Pixels stay in memory: no adapter writes a frame anywhere.
 3. Every failure is a `CameraError` with a reason code that says what to do.
 4. A preview takes nothing: the frame that a press of the shutter would have got is still to be had.
+5. A press gives its frames one at a time: 12 MP are 37 MB, and five of them were half of a booking's memory.
 """
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -60,13 +62,15 @@ class Camera(Protocol):
         """
         ...
 
-    def burst(self, permit: Permit, most: int) -> tuple[Frame, ...]:
-        """Press the shutter once: the frames it gave, in the order they were taken, at least 1 and at most `most`.
+    def burst(self, permit: Permit, most: int) -> Generator[Frame]:
+        """Press the shutter once: the frames it gives, in the order they are taken, at least 1 and at most `most`.
 
-        Exposure, white balance and focus stay as they are from the first frame to the last, where the camera lets them.
+        Each frame is taken when it is asked for and kept by nobody but who asked, so that one frame's memory serves
+        for a whole burst. Exposure, white balance and focus stay as they are from the first frame to the last, where
+        the camera lets them; they are let go when the burst has ended or its iterator is dropped.
 
-        Raises:
-            Stopped: the permit is dead; no frame of the burst is handed out.
+        Raises, at any frame:
+            Stopped: the permit is dead; no further frame is handed out.
             CameraError: as `capture`. A burst of which one frame failed is a failed burst.
         """
         ...
@@ -96,9 +100,10 @@ class AbsentCamera:
         permit.check()
         raise self._error
 
-    def burst(self, permit: Permit, most: int) -> tuple[Frame, ...]:
+    def burst(self, permit: Permit, most: int) -> Generator[Frame]:
         """Raises: as `capture`."""
-        return (self.capture(permit),)[:most]
+        for _ in range(most):
+            yield self.capture(permit)
 
     def preview(self, permit: Permit) -> Frame:
         """Raises: as `capture`."""

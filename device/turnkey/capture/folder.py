@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Final
 
@@ -67,9 +67,9 @@ class FolderCamera:
             CameraError: no-more-pictures, folder-unreadable, picture-unreadable, camera-closed, and the reasons of
                 `picture.decode_picture`.
         """
-        return self.burst(permit, 1)[0]
+        return next(self.burst(permit, 1))
 
-    def burst(self, permit: Permit, most: int) -> tuple[Frame, ...]:
+    def burst(self, permit: Permit, most: int) -> Generator[Frame]:
         """The next press's first `most` pictures; fewer where the press gave fewer.
 
         Raises: as `capture`.
@@ -77,13 +77,8 @@ class FolderCamera:
         name = self._next(permit)
         self._waiting.pop()
         self._previewed = None
-        frames: list[Frame] = []
         for picture in self._pictures(name)[:most]:
-            taken_ns = self._monotonic_ns()
-            pixels = decode_picture(self._read(picture), _shown(picture), limits=self._limits)
-            permit.check()
-            frames.append(Frame(pixels=pixels, taken_ns=taken_ns, source=_shown(picture)))
-        return tuple(frames)
+            yield self._frame(permit, picture)
 
     def preview(self, permit: Permit) -> Frame:
         """The next press's first picture, small; the press is still to come. Raises: as `capture`."""
@@ -109,6 +104,13 @@ class FolderCamera:
         if not self._waiting:
             raise CameraError("no-more-pictures", f"There are no more pictures in {_shown(self._directory.name)}.")
         return self._waiting[-1]
+
+    def _frame(self, permit: Permit, picture: str) -> Frame:
+        permit.check()
+        taken_ns = self._monotonic_ns()
+        pixels = decode_picture(self._read(picture), _shown(picture), limits=self._limits)
+        permit.check()
+        return Frame(pixels=pixels, taken_ns=taken_ns, source=_shown(picture))
 
     def _listing(self) -> list[str]:
         """Names of the presses, last first, hidden ones left out."""

@@ -14,7 +14,7 @@ Rules kept here:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, Final
 
 import numpy as np
@@ -91,20 +91,18 @@ class GstreamerCamera:
             Stopped: the permit is dead.
             CameraError: camera-closed, camera-lost, camera-ended, camera-frozen.
         """
-        return self.burst(permit, 1)[0]
+        return next(self.burst(permit, 1))
 
-    def burst(self, permit: Permit, most: int) -> tuple[Frame, ...]:
+    def burst(self, permit: Permit, most: int) -> Generator[Frame]:
         """`most` frames of one press. Raises: as `capture`."""
-        frames: list[Frame] = []
         held = most > 1 and self._hold(True)
         try:
             for _ in range(most):
                 taken_ns = self._monotonic_ns()
-                frames.append(Frame(pixels=self._pixels(permit), taken_ns=taken_ns, source="camera"))
+                yield Frame(pixels=self._pixels(permit), taken_ns=taken_ns, source="camera")
         finally:
             if held:
                 self._hold(False)
-        return tuple(frames)
 
     def preview(self, permit: Permit) -> Frame:
         """The next frame, small. Raises: as `capture`."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, Final
 
 import numpy as np
@@ -96,23 +96,21 @@ class PiCamera:
             Stopped: the permit is dead.
             CameraError: camera-closed, camera-lost, camera-frozen, camera-format-unknown, camera-frame-malformed.
         """
-        return self.burst(permit, 1)[0]
+        return next(self.burst(permit, 1))
 
-    def burst(self, permit: Permit, most: int) -> tuple[Frame, ...]:
+    def burst(self, permit: Permit, most: int) -> Generator[Frame]:
         """`most` stills of one press, exposure, white balance and focus held. Raises: as `capture`."""
         held = False
-        frames: list[Frame] = []
         try:
             for _ in range(most):
-                taken_ns = self._monotonic_ns()
-                pixels = self._pixels(permit, "main", flush=True)
-                frames.append(Frame(pixels=pixels, taken_ns=taken_ns, source=f"camera {self._number}"))
+                frame = self._still(permit)
                 if not held and most > 1:
                     held = self._hold()
+                yield frame
+                del frame  # before the next is taken: one frame's memory at a time
         finally:
-            if held:
+            if held and self._device is not None:
                 self._set(_FREE)
-        return tuple(frames)
 
     def preview(self, permit: Permit) -> Frame:
         """The low-resolution stream's next frame. Raises: as `capture`."""
@@ -125,6 +123,10 @@ class PiCamera:
         """Give the camera back. Safe to call twice."""
         self._closed = True
         self._give_up()
+
+    def _still(self, permit: Permit) -> Frame:
+        taken_ns = self._monotonic_ns()
+        return Frame(self._pixels(permit, "main", flush=True), taken_ns, f"camera {self._number}")
 
     def _pixels(self, permit: Permit, stream: str, flush: bool) -> NDArray[np.uint8]:
         permit.check()

@@ -5,15 +5,20 @@ Rules kept here:
 2. A frame of poor quality gives no template at all: what was not computed cannot be searched by mistake.
 3. Of a burst the bad frames are dropped and the rest fused (`fusion`); a burst without a good frame is refused for what
    ailed most of its frames, one whose good frames show two persons is refused whole.
+4. Frames are looked at one by one, as the camera takes them, and not kept: what is kept is the aligned face. No
+   template is computed before the burst has ended and whoever asked for it was told (`seen`).
+5. A frame that shows what a good one before it showed (`sameness`) is passed over: it would say the same about the
+   person, and about whether it is the same person. Each frame that differs is looked at in full.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +28,15 @@ from turnkey.interlock.permit import Permit
 from turnkey.vision.detector import Face
 from turnkey.vision.embedder import Embedder
 from turnkey.vision.fusion import agreement_threshold, fuse, of_one_person
-from turnkey.vision.inspector import Inspector, StageTimings
+from turnkey.vision.inspector import Inspected, Inspector, StageTimings
 from turnkey.vision.limits import QualityLimits
 from turnkey.vision.manifest import Manifest, read_manifest
 from turnkey.vision.quality import Quality, unified_score
 from turnkey.vision.refusals import VisionReason, VisionRefusal
+from turnkey.vision.sameness import Glimpse, glimpse, shows_the_same
+
+ENOUGH: Final = 2
+"""So many good frames are looked at in full before any is passed over for showing the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,19 +96,29 @@ class Analyzer:
         return self.analyze_burst((frame,), permit, limits)
 
     def analyze_burst(
-        self, frames: Sequence[Frame], permit: Permit, limits: QualityLimits | None = None
+        self,
+        frames: Iterable[Frame],
+        permit: Permit,
+        limits: QualityLimits | None = None,
+        seen: Callable[[int], None] = lambda _frames: None,
     ) -> Analysis | VisionRefusal:
         """The frames of one press of the shutter, at least one, to one template, or the reason why not.
+
+        Args:
+            frames: each is asked for when the one before was looked at, and not held on to.
+            limits: in place of the device's own: the policy's.
+            seen: told how many frames there were, before any template is computed.
 
         Raises:
             Stopped: the permit died on the way; nothing is kept.
         """
         limits = limits or self.limits
+        kept, refused, count = self._looked_at(frames, permit, limits)
+        permit.check()
+        seen(count)
         good: list[Analysis] = []
-        refused: list[VisionReason] = []
-        for frame in frames:
-            # Which way up the camera stands does not change within a press: one good frame has told.
-            outcome = self._one(frame, permit, limits, upright=bool(good))
+        for inspected in kept:
+            outcome = self._embedded(inspected, permit, limits)
             if isinstance(outcome, Analysis):
                 good.append(outcome)
             else:
@@ -116,15 +135,34 @@ class Analyzer:
         permit.check()
         return Analysis(template, best.quality, best.face, timings, fused=len(good))
 
-    def _one(self, frame: Frame, permit: Permit, limits: QualityLimits, *, upright: bool) -> Analysis | VisionReason:
-        inspected = self._inspector.inspect(frame.pixels, permit, limits, upright=upright)
-        if not isinstance(inspected, VisionReason):
+    def _looked_at(
+        self, frames: Iterable[Frame], permit: Permit, limits: QualityLimits
+    ) -> tuple[list[Inspected], list[VisionReason], int]:
+        """What passed, why the others did not, and how many frames there were."""
+        kept: list[Inspected] = []
+        refused: list[VisionReason] = []
+        remembered: list[Glimpse] = []
+        count = 0
+        for frame in frames:
+            count += 1
             permit.check()
-            began = time.perf_counter()
-            embedding = self._embedder.measured(inspected.aligned)
-            timings = inspected.timings + StageTimings(embed_ms=1e3 * (time.perf_counter() - began))
-            quality = Quality(inspected.components, unified_score(embedding.length))
-            if quality.score >= limits.min_score:
-                return Analysis(embedding.template, quality, inspected.face, timings)
-            inspected = VisionReason.BELOW_FLOOR
-        return inspected
+            if len(kept) < ENOUGH or not any(shows_the_same(frame.pixels, one) for one in remembered):
+                # Which way up the camera stands does not change within a press: one good frame has told.
+                outcome = self._inspector.inspect(frame.pixels, permit, limits, upright=bool(kept))
+                if isinstance(outcome, Inspected):
+                    kept.append(outcome)
+                    remembered.append(glimpse(frame.pixels, outcome.face.box))
+                else:
+                    refused.append(outcome)
+            del frame  # before the next is asked for: one frame's memory at a time
+        return kept, refused, count
+
+    def _embedded(self, inspected: Inspected, permit: Permit, limits: QualityLimits) -> Analysis | VisionReason:
+        permit.check()
+        began = time.perf_counter()
+        embedding = self._embedder.measured(inspected.aligned)
+        timings = inspected.timings + StageTimings(embed_ms=1e3 * (time.perf_counter() - began))
+        quality = Quality(inspected.components, unified_score(embedding.length))
+        if quality.score < limits.min_score:
+            return VisionReason.BELOW_FLOOR
+        return Analysis(embedding.template, quality, inspected.face, timings)

@@ -10,7 +10,7 @@ Rules kept here:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -76,12 +76,13 @@ class RawCamera:
 
     def capture(self, permit: Permit) -> Frame:
         """The first frame."""
-        return self.burst(permit, 1)[0]
+        return next(self.burst(permit, 1))
 
-    def burst(self, permit: Permit, most: int) -> tuple[Frame, ...]:
+    def burst(self, permit: Permit, most: int) -> Generator[Frame]:
         """As many as there are, at most `most`."""
-        permit.check()
-        return tuple(Frame(read_raw(path), self._now_ns(), path.name) for path in self._files[:most])
+        for path in self._files[:most]:
+            permit.check()
+            yield Frame(read_raw(path), self._now_ns(), path.name)
 
     def preview(self, permit: Permit) -> Frame:
         """Nothing is previewed. Raises: CameraError."""
