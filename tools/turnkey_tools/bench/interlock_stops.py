@@ -17,7 +17,7 @@ from __future__ import annotations
 import bisect
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -125,13 +125,13 @@ class WatchedCamera:
 
     def capture(self, permit: Permit) -> Frame:
         """See `FolderCamera.capture`."""
-        return self.burst(permit, 1)[0]
+        return next(self.burst(permit, 1))
 
-    def burst(self, permit: Permit, most: int) -> tuple[Frame, ...]:
+    def burst(self, permit: Permit, most: int) -> Generator[Frame]:
         """See `FolderCamera.burst`."""
-        frames = self._camera.burst(permit, most)
-        self._taken += [(permit, frame.taken_ns) for frame in frames]
-        return frames
+        for frame in self._camera.burst(permit, most):
+            self._taken.append((permit, frame.taken_ns))
+            yield frame
 
     def preview(self, permit: Permit) -> Frame:
         """See `FolderCamera.preview`."""
