@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from turnkey_tools.evaluate.quality_commands import quality
+from turnkey_tools.evaluate.scoring_commands import scoring
 
 if TYPE_CHECKING:
     from turnkey_tools.evaluate.report import EvaluationReport
 
 app = typer.Typer(invoke_without_command=True)
 app.command()(quality)
+app.command()(scoring)
 
 
 @app.callback()
