@@ -69,7 +69,7 @@ class PartitionIndex:
             self.opened_rows += len(rows)
             self._progress(self.partition, self.opened_rows, missing)
 
-        store.each_batch(self.partition, self.matrix.newest, visit)
+        store.each_batch(self.partition, numbers[numbers > self.matrix.newest], visit)
         if not np.array_equal(self.matrix.numbers(), numbers):
             raise StorageError("index-unlike-rows", f"{self.partition}: rows changed while they were read; try again")
         if len(numbers) >= SNAPSHOT_ROWS and (stale or self.opened_rows >= SNAPSHOT_ROWS):
@@ -84,11 +84,11 @@ class PartitionIndex:
             except Unusable as reason:
                 self.fault = str(reason)
                 continue
-            held = matrix.numbers()
-            if np.isin(numbers[numbers <= matrix.newest], held, assume_unique=True).all():
+            held, known = matrix.numbers(), numbers[numbers <= matrix.newest]
+            if np.array_equal(held, known) or np.isin(known, held, assume_unique=True).all():
                 self.matrix.wipe()
                 self.matrix = matrix
-                removed = np.setdiff1d(held, numbers, assume_unique=True)
+                removed = np.setdiff1d(held, known, assume_unique=True) if len(held) > len(known) else held[:0]
                 for row in removed:
                     matrix.remove(int(row))
                 return not removed.size
