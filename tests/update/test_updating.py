@@ -17,7 +17,7 @@ from turnkey.leads.upkeep import Updated
 from turnkey.update.installer import SIMULATED_MAGIC, SimulatedInstaller
 from turnkey.update.ledger import NotarySocket
 from turnkey.update.placing import ModelsPlacer, PolicyPlacer
-from turnkey.update.refusals import UpdateReason
+from turnkey.update.refusals import UpdateError, UpdateReason
 from turnkey.update.updating import Device, Report, Updating
 from turnkey.vision.manifest import ModelError, read_manifest
 
@@ -173,6 +173,18 @@ def test_a_bundle_that_the_installer_refuses_is_on_the_ledger_and_changes_nothin
     assert room.restarts == 0
     room.run()
     assert room.ledger().count("refused 1.1") == 1
+
+
+def test_a_board_that_may_be_given_no_system_fetches_none(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    def admit() -> None:
+        raise UpdateError(UpdateReason.BOOTLOADER_OLD, "of 2020")
+
+    monkeypatch.setattr(room.installer, "admit", admit)
+    room.offer("1.1")
+    report = room.run()
+    assert report.refusal is not None
+    assert report.refusal.reason is UpdateReason.BOOTLOADER_OLD
+    assert room.ledger() == ["offered 1.1", "refused 1.1"]
 
 
 @pytest.mark.parametrize("at", [0, 50, 100])

@@ -50,6 +50,10 @@ class Installer(Protocol):
         """The version of the system that runs; None where it does not say."""
         ...
 
+    def admit(self) -> None:
+        """Say whether this board may be given another system at all. Raises: UpdateError: it may not, and why."""
+        ...
+
     def install(self, bundle: Path, progress: Progress) -> None:
         """Write a bundle to the slot that does not run, and have it tried at the next start.
 
@@ -100,6 +104,9 @@ class SimulatedInstaller:
         """As the port's."""
         state = self._read()
         return state.slots[state.booted].version
+
+    def admit(self) -> None:
+        """As the port's: there is no board."""
 
     def install(self, bundle: Path, progress: Progress) -> None:
         """As the port's."""

@@ -17,6 +17,7 @@ from jeepney.io.blocking import DBusConnection, Proxy, open_dbus_connection
 from jeepney.wrappers import unwrap_msg
 
 from turnkey.leads.upkeep import VERSION_FORM
+from turnkey.update.bootloader import DEVICE_TREE, read_bootloader, refusal_of
 from turnkey.update.installer import Progress, Slot
 from turnkey.update.refusals import UpdateError, UpdateReason
 
@@ -34,12 +35,16 @@ class RaucInstaller:
         release_file: os-release(5) of the running system; its IMAGE_VERSION is the version.
         bus: `SYSTEM`, or the address of another bus.
         most_s: the longest an installation may take.
+        device_tree: where the board says what it is.
     """
 
-    def __init__(self, release_file: Path, bus: str = "SYSTEM", most_s: float = 3000.0) -> None:
+    def __init__(
+        self, release_file: Path, bus: str = "SYSTEM", most_s: float = 3000.0, device_tree: Path = DEVICE_TREE
+    ) -> None:
         self._release_file = release_file
         self._bus = bus
         self._most_s = most_s
+        self._device_tree = device_tree
 
     def running_version(self) -> str | None:
         """As the port's."""
@@ -50,6 +55,11 @@ class RaucInstaller:
         values = dict(line.split("=", 1) for line in lines if "=" in line)
         version = values.get("IMAGE_VERSION", "").strip("\"'")
         return version if re.fullmatch(VERSION_FORM, version) else None
+
+    def admit(self) -> None:
+        """As the port's."""
+        if (refusal := refusal_of(read_bootloader(self._device_tree))) is not None:
+            raise UpdateError(refusal.reason, refusal.message)
 
     def install(self, bundle: Path, progress: Progress) -> None:
         """As the port's."""

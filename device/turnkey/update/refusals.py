@@ -28,6 +28,8 @@ class UpdateReason(StrEnum):
     MODELS_REFUSED = "models-refused"
     BOOT_UNKNOWN = "boot-unknown"
     BUSY = "update-under-way"
+    BOOTLOADER_OLD = "bootloader-too-old"
+    BOOTLOADER_UNKNOWN = "bootloader-unknown"
     NO_LEDGER = "ledger-unwritable"
 
 

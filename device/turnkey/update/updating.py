@@ -176,6 +176,8 @@ class Updating:
             state = state.model_copy(update={"offered": digest})
             self._memory.write(state)
         try:
+            if kind == "bundle":
+                self._installer.admit()
             self._has_room_for(release)
             file = client.fetch(release)
             self._said("downloaded", kind, version, digest, "length-and-hash-hold")
