@@ -7,7 +7,7 @@ Rules kept here:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 EVERYWHERE: Final = (
@@ -30,7 +30,7 @@ EVERYWHERE: Final = (
 )
 """Debian packages of every image; nothing that they do not need themselves comes along."""
 
-KIOSK: Final = ("cage", "chromium", "fonts-dejavu-core", "libinput-bin")
+KIOSK: Final = ("cage", "seatd", "chromium", "fonts-dejavu-core", "libinput-bin")
 """What a touch screen on the device needs beside that."""
 
 KIOSK_MODULES: Final = ("drivers/gpu/drm",)
@@ -41,6 +41,10 @@ NO_KIOSKS_DISPLAY: Final = tuple(
                  "renesas", "tidss", "armada", "rcar-du", "vmwgfx", "qxl", "bridge", "panel")
 )  # fmt: skip
 """Kernel modules of a screen, and those of displays that no board here has."""
+
+
+KIOSK_SLOT_MIB: Final = 1024
+"""A browser is larger than everything else together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ class Board:
         device_trees: kernel's names of the device trees on the boot partition.
         has_kernel_modules: folders under kernel/ that stay although the other boards do without.
         boots_here: whether QEMU can boot it, so that `tests/appliance` can say something about it.
+        slot_mib: size of each of the two slots.
     """
 
     name: str
@@ -76,6 +81,11 @@ class Board:
     device_trees: tuple[str, ...] = ()
     has_kernel_modules: tuple[str, ...] = ()
     boots_here: bool = False
+    slot_mib: int = 450
+
+    def with_kiosk(self) -> Board:
+        """The same board with a screen. Its slots are larger: it and the other do not take each other's bundles."""
+        return replace(self, name=f"{self.name}-kiosk", compatible=f"{self.compatible}-kiosk", slot_mib=KIOSK_SLOT_MIB)
 
 
 _PI_MODULES: Final = ("sdhci_iproc", "mmc_block", "bcm2835", "bcm2835_wdt", "reset_raspberrypi", "pcie_brcmstb", "ext4")

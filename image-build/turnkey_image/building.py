@@ -30,7 +30,6 @@ EPOCH: Final = 1795305600
 VERSION_FORM: Final = r"[0-9]{1,9}(\.[0-9]{1,9}){0,3}"
 """What devices compare, number by number (`turnkey.leads.upkeep`)."""
 
-SLOT_BAR_MIB: Final = 450
 BUNDLE_BAR_MIB: Final = 160
 
 
@@ -93,9 +92,11 @@ def build(request: Request, steps: Steps) -> dict[str, Any] | None:
     entries = sameness.listing(tree, request.epoch)
     tree_digest = sameness.digest(entries)
     slot = work / "slot.ext4"
-    slot_digest = filesystem.make_ext4(tree, slot, "turnkey", tree_digest, request.epoch, steps)
+    slot_digest = filesystem.make_ext4(tree, slot, "turnkey", tree_digest, request.epoch, steps,
+                                        board.slot_mib)  # fmt: skip
     report: dict[str, Any] = {
         "board": board.name,
+        "compatible": board.compatible,
         "version": request.version,
         "tree_sha256": tree_digest,
         "slot_sha256": slot_digest,
@@ -161,9 +162,8 @@ def shown(report: dict[str, Any]) -> str:
     """The report for a person."""
     lines = [f"{report['board']} {report['version']}: {report['debian_packages']} Debian and "
              f"{report['python_packages']} Python packages, made in {report['total_s']} s"]  # fmt: skip
-    verdict = "within" if report["tree_mib"] <= SLOT_BAR_MIB else "ABOVE"
-    lines.append(f"root file system  {report['tree_mib']} MiB of files ({verdict} {SLOT_BAR_MIB}), "
-                 f"slot {report['slot_mib']} MiB")  # fmt: skip
+    size, slot = report["tree_mib"], report["slot_mib"]
+    lines.append(f"root file system  {size} MiB of files ({'within' if size <= slot else 'ABOVE'} the slot's {slot})")
     lines += [f"  {size:5d} MiB  {name}" for name, size in report["largest"].items()]
     lines.append(f"tree sha256 {report['tree_sha256']}")
     lines.append(f"slot sha256 {report['slot_sha256']}")
@@ -190,16 +190,19 @@ def arguments(words: list[str] | None = None) -> tuple[Request, bool]:
     parser.add_argument("--epoch", type=int, default=EPOCH, help="SOURCE_DATE_EPOCH")
     parser.add_argument("--like", type=Path, help="SBOM of an earlier build: refuse any other package or version")
     parser.add_argument("--data-mib", type=int, default=512, help="size of the data partition")
-    parser.add_argument("--kiosk", action="store_true", help="with cage and Chromium, for a touch screen")
+    parser.add_argument(
+        "--kiosk", action="store_true", help="with cage and Chromium, for a touch screen: OUT/BOARD-kiosk"
+    )
     parser.add_argument("--loud", action="store_true", help="kernel and systemd speak on the console (tests)")
     parser.add_argument("--root-only", action="store_true", help="no card: only slot, SBOM and report")
     parser.add_argument("--debian-only", action="store_true", help="only install Debian's packages, into OUT/cache")
     parser.add_argument("--json", action="store_true", help="the report as JSON")
     given = parser.parse_args(words)
-    out = given.out.resolve() / given.board
+    board = BOARDS[given.board].with_kiosk() if given.kiosk else BOARDS[given.board]
+    out = given.out.resolve() / board.name
     out.mkdir(parents=True, exist_ok=True)
     request = Request(
-        BOARDS[given.board], out, given.version or software_version(), given.epoch, given.identity,
+        board, out, given.version or software_version(), given.epoch, given.identity,
         tuple(given.overlay),
         tuple(given.mirror), given.data_mib, given.kiosk, given.loud, given.like, given.bundle_ca,
         given.root_only, given.debian_only,
@@ -240,12 +243,14 @@ def card_main() -> int:
     parser.add_argument("--identity", type=Path, help="folder with the device's identity (default: nobody's card)")
     parser.add_argument("--card", type=Path, required=True, help="the image file to write; flash it with any tool")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "build", help="folder of the builds (default: build/)")
-    parser.add_argument("--data-mib", type=int, default=512, help="size of the data partition")
+    parser.add_argument("--data-mib", type=int, default=512, help="size of the data partition; it grows with the card")
+    parser.add_argument("--kiosk", action="store_true", help="the image that was built with --kiosk")
     given = parser.parse_args()
-    out = given.out.resolve() / given.board
+    board = BOARDS[given.board].with_kiosk() if given.kiosk else BOARDS[given.board]
+    out = given.out.resolve() / board.name
     steps = Steps(out / "card.log")
     try:
-        size = make_card(BOARDS[given.board], out, given.identity, given.card.resolve(), given.data_mib, steps)
+        size = make_card(board, out, given.identity, given.card.resolve(), given.data_mib, steps)
     except BuildError as error:
         print(f"image-build: {error}", file=sys.stderr)
         return 1

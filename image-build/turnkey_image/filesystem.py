@@ -18,10 +18,8 @@ from turnkey_image.programs import BuildError, Steps, need
 FEATURES: Final = "^has_journal,^metadata_csum_seed,^orphan_file,^resize_inode"
 """No journal: the slot is only ever mounted read-only, and written as a whole."""
 
-SLOT_MIB: Final = 450
 
-
-def make_ext4(root: Path, image: Path, label: str, digest: str, epoch: int, steps: Steps, mib: int = SLOT_MIB) -> str:
+def make_ext4(root: Path, image: Path, label: str, digest: str, epoch: int, steps: Steps, mib: int) -> str:
     """Make `image` from `root`. Returns: the image's SHA-256. Raises: BuildError, also where the tree does not fit."""
     need("mke2fs", "debugfs")
     identifier = str(uuid.UUID(digest[:32]))

@@ -137,6 +137,8 @@ def assemble(source: Source, tar: Path, root: Path, steps: Steps) -> str:
     repository, board = source.repository, source.board
     (root / "etc/initramfs-tools/update-initramfs.conf").unlink(missing_ok=True)
     _copy(repository / "image-build/overlay", root)
+    if source.kiosk:
+        _copy(repository / "image-build/kiosk", root)
     environment.install(root, repository, board.machine, steps)
     lay_out_units(repository, root)
     _write(root / "etc/initramfs-tools/modules", "\n".join(board.modules) + "\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -155,6 +156,24 @@ def test_rauc_takes_verity_bundles_for_its_own_board_only() -> None:
 
 def test_no_two_boards_take_each_others_bundles() -> None:
     assert len({board.compatible for board in BOARDS.values()}) == len(BOARDS)
+
+
+def test_an_image_with_a_screen_and_one_without_do_not_take_each_others_bundles() -> None:
+    screens = [board.with_kiosk() for board in BOARDS.values()]
+    assert not {board.compatible for board in screens} & {board.compatible for board in BOARDS.values()}
+    assert all(board.slot_mib > 450 for board in screens)
+
+
+def test_the_screens_browser_shows_the_console_and_nothing_else() -> None:
+    kiosk = REPOSITORY / "image-build/kiosk"
+    policy = json.loads((kiosk / "etc/chromium/policies/managed/turnkey.json").read_text())
+    unit = (REPOSITORY / "systemd/turnkey-kiosk.service").read_text()
+    assert policy["URLBlocklist"] == ["*"]
+    assert policy["URLAllowlist"] == ["127.0.0.1:8180"]
+    assert "http://127.0.0.1:8180/\n" in unit
+    assert re.findall(r"(?m)^IPAddress\w+=.+$", unit) == ["IPAddressDeny=any", "IPAddressAllow=127.0.0.1"]
+    users = (kiosk / "usr/lib/sysusers.d/turnkey-kiosk.conf").read_text()
+    assert re.findall(r"(?m)^[ugm].+$", users) == ['u     turnkey-kiosk   -   "Turnkey kiosk"  -']
 
 
 @pytest.mark.parametrize("lost", identity.NEEDED)
