@@ -94,12 +94,14 @@ class Disk:
     """Remembers what happens in a folder while `watching`, in files opened since then.
 
     Attributes:
+        only: of the files whose names begin so.
         steps: what was done, in order.
         failing: the step, counted from 1, that fails; 0: none does.
         torn: a write that fails is half done.
     """
 
     folder: Path
+    only: str = ""
     failing: int = 0
     torn: bool = False
     steps: list[Step] = field(default_factory=list)
@@ -128,7 +130,7 @@ class Disk:
 
     def _name(self, path: Any) -> str | None:
         path = Path(os.fsdecode(path))
-        return path.name if path.parent == self.folder else None
+        return path.name if path.parent == self.folder and path.name.startswith(self.only) else None
 
     def _opening(self, real: Callable[..., int]) -> Any:
         def opening(vfs: int, path: int | None, file: Any, flags: int, out: int | None) -> int:

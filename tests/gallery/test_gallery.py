@@ -162,6 +162,21 @@ def test_a_changed_or_moved_row_is_refused(path: Path, gallery: Gallery, change:
         unlocked(path)
 
 
+@pytest.mark.parametrize("place", [0, 11, 12, 300, -17, -1])
+def test_one_flipped_bit_in_a_row_and_nothing_is_served(path: Path, gallery: Gallery, place: int) -> None:
+    """In its nonce, its cipher text and its tag."""
+    enrol(gallery, "C-1", 1)
+    gallery.lock()
+    raw = sqlite3.connect(path)
+    sealed = bytearray(raw.execute("SELECT sealed FROM template").fetchone()[0])
+    sealed[place] ^= 1
+    raw.execute("UPDATE template SET sealed = ?", (bytes(sealed),))
+    raw.commit()
+    raw.close()
+    with pytest.raises(StorageDamaged, match="row 1 of cases was changed or moved"):
+        unlocked(path)
+
+
 def test_templates_of_another_model_are_refused(path: Path, gallery: Gallery) -> None:
     enrol(gallery, "C-1", 1)
     gallery.lock()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from gallery.galleries import KEY, MODEL, enrol, filled, live, unit, units, unlocked
 
-from turnkey.database import StorageFull
+from turnkey.database import StorageError, StorageFull
 from turnkey.gallery import graph, snapshot
 from turnkey.gallery.gallery import Gallery
 
@@ -120,6 +120,42 @@ def test_no_graph_is_on_disk_in_clear(path: Path) -> None:
     assert template is not None
     assert template.tobytes()[:24] not in graph_file(path).read_bytes()
     gallery.lock()
+
+
+def test_few_templates_have_a_graph_and_none_has_none(tmp_path: Path) -> None:
+    path = tmp_path / "few.db"
+    gallery = unlocked(path)
+    with pytest.raises(StorageError, match="no template"):
+        gallery.build_graph("cases")
+    enrol(gallery, "C-1", 1)
+    assert gallery.build_graph("cases") == 1.0
+    gallery.lock()
+    again = over_budget(path)
+    assert method(again) == "graph"
+    assert again.search("cases", unit(1), 1, live()).candidates[0].reference == "C-1"
+    again.lock()
+
+
+def test_a_graph_of_the_first_rows_is_completed_by_a_scan_of_the_rest(path: Path) -> None:
+    """Building can be told that it is enough: what the graph lacks is scanned beside it."""
+    gallery = unlocked(path)
+    index = gallery._indexes["cases"]
+
+    def enough(_done: int, _of: int) -> None:
+        raise graph.Enough
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph, "_ADDED_AT_ONCE", 1000)
+        part = graph.Graph.build(index.matrix, threads=1, progress=enough)
+    assert (part.rows, part.newest) == (1000, 1000)
+    part.write(index.graph_file, gallery._store.sealer, 1)
+    part.wipe()
+    gallery.lock()
+    again = over_budget(path)
+    for row in (5, 1500, COUNT):
+        found = again.search("cases", units(COUNT, 1)[row - 1], 3, live())
+        assert (found.strategy.method, found.candidates[0].row) == ("graph", row)
+    again.lock()
 
 
 class Faulty:

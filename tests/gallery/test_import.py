@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 from booking_room import FACES, RunningDevice, events
+from gallery.disk import Disk, sqlite_vfs
 from typer.testing import CliRunner
 
 from turnkey.cli import app
 from turnkey.commands.gallery import _importer
+from turnkey.database import StorageFull
 from turnkey.device import Device
 from turnkey.gallery_room import room_of
 from turnkey.importing import ManifestError, Picture, from_manifest
@@ -90,6 +92,27 @@ def test_an_import_cut_short_goes_on_where_it_was(running: RunningDevice, pictur
         assert device.gallery.size("bookings") == 3
         assert sum(isinstance(event, Enrolled) for event in events(device)) == 3
         assert sum(isinstance(event, Refused) for event in events(device)) == 1
+
+
+@pytest.mark.skipif(sqlite_vfs() is None, reason="this Python's SQLite does not show its VFS")
+def test_a_disk_that_is_full_at_an_import_is_named_and_the_import_goes_on_once_it_is_not(
+    pilot: Pilot, running: RunningDevice, pictures: Path
+) -> None:
+    """The gallery's disk is full at the log's first write, at one in the middle of a row, and at its fsync."""
+    disk = Disk(pilot.settings().state, only="gallery.db")
+    with disk.watching(), running() as device:
+        for failing in (1, 5, 14):
+            disk.steps.clear()
+            disk.failing, disk.torn = failing, True
+            with pytest.raises(StorageFull, match=r"gallery\.db"):
+                run(device, pictures)
+            assert len(disk.steps) >= failing
+            recorded = [event.row for event in events(device) if isinstance(event, Enrolled)]
+            assert device.gallery.row_numbers("bookings") == recorded, "of the picture nothing was kept"
+        disk.failing = 0
+        assert len(recorded) + run(device, pictures) == 3
+        assert device.gallery.size("bookings") == 3
+        assert sum(isinstance(event, Enrolled) for event in events(device)) == 3
 
 
 def test_no_import_without_a_permit(running: RunningDevice, pictures: Path) -> None:

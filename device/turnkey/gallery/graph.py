@@ -266,7 +266,8 @@ def _measured_recall(graph: Graph, matrix: ScanMatrix) -> float:
             noise += step
         np.multiply(probe, noise @ probe, out=step)
         noise -= step
-        noise *= np.sqrt(1 - MATED_COSINE**2) / np.linalg.norm(noise)
+        if (length := float(np.linalg.norm(noise))) > 0:  # zero where there is one template only
+            noise *= np.sqrt(1 - MATED_COSINE**2) / length
         probe *= MATED_COSINE
         probe += noise
         with QuantisedProbe(probe) as quantised:

@@ -128,8 +128,10 @@ class PartitionIndex:
         """Build the graph anew and keep it. Returns its measured recall.
 
         Raises:
-            StorageFull: it cannot be written.
+            StorageError: there is nothing to build it of, or it cannot be written.
         """
+        if not len(self.matrix):
+            raise StorageError("partition-empty", f"{self.partition}: holds no template to build a graph of")
 
         def progress(done: int, of: int) -> None:
             self._check()
