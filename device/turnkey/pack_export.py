@@ -8,7 +8,7 @@ Rules kept here, in the order in which they are enforced:
 2. An order is used up before its pack is signed: a crash in between costs the order, never gives a second pack.
 3. The head, without which the file opens for nobody, is written after the export is on the ledger, and never behind a
    stop. What was written before is cipher text whose key is gone.
-4. Each chunk is read under the permit, and no stop waits for more than one chunk.
+4. Each chunk is read under the permit, and no stop waits for more than the reading of one; none waits for the file.
 """
 
 from __future__ import annotations
@@ -138,7 +138,8 @@ def _write(
         wanted = choice.rows[start : start + ROWS_A_CHUNK]
         with room.gallery.rows() as store:
             rows, templates = store.opened(holds.order.partition, wanted.tolist())
-            writer.add(rows, templates, last=start + ROWS_A_CHUNK >= of)
+            chunk = writer.sealed(rows, templates, last=start + ROWS_A_CHUNK >= of)
+        writer.write(chunk)  # a stick may be slow, and a stop waits for the gallery
         progress(min(of, start + ROWS_A_CHUNK), of)
 
 

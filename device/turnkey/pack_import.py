@@ -21,7 +21,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import BinaryIO
 
 import numpy as np
@@ -286,9 +286,9 @@ def _enrol_batch(
                 row.reference,
                 pack.draft.model_id,
                 row.quality,
-                row.enrolled_at,
+                row.enrolled_at.astimezone(UTC),
                 template,
-                row.taken_at,
+                row.taken_at and row.taken_at.astimezone(UTC),
                 delete_after(row, partition, policy),
             )
         )

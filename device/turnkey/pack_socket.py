@@ -9,6 +9,7 @@ Rules kept here:
 2. The answer says how many, and why not. Never a reference, never a template.
 3. Where whoever asked goes away, the work ends at the next batch: an export leaves nothing, an import can be finished.
 4. What is no regular file is not read: a pipe could keep the booth waiting for ever.
+5. One exchange at a time.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -102,6 +104,11 @@ class PackSaid(_Message):
     message: str = ""
 
 
+_BUSY = PackSaid(
+    outcome="refused", step="template-pack", reason="busy", message="Another pack is being made or taken: wait for it."
+)
+
+
 class BoothSilent(Exception):
     """The booth does not answer; the message says what to do."""
 
@@ -155,9 +162,17 @@ def carry_out(room: PackRoom, errand: Export | Import, file: BinaryIO, progress:
 def pack_server(room: PackRoom, listener: socket.socket, settings: SocketSettings) -> Server:
     """Serves exports and imports over `listener` to the operator."""
 
+    one_at_a_time = threading.Lock()
+
     def serve(connection: socket.socket, _uid: int, _rights: frozenset[str]) -> None:
         with suppress(OSError, ValidationError):
-            _serve(connection, room)
+            if not one_at_a_time.acquire(blocking=False):
+                connection.send(_BUSY.model_dump_json().encode())
+                return
+            try:
+                _serve(connection, room)
+            finally:
+                one_at_a_time.release()
 
     return Server(listener, rights_by_user(((settings.operator_user, frozenset({RIGHT})),)), serve, name=RIGHT)
 

@@ -16,6 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
+from pydantic import ValidationError
+
 from turnkey.attempt import Refusal, Refuse
 from turnkey.database import StorageError
 from turnkey.gallery.gallery import Gallery
@@ -80,7 +82,16 @@ class PackRoom:
         try:
             permit = self.permit()
             return steps(self._admitted(attempt_id, permit))
-        except (Refuse, PackFileError, SealedFileError, OSError, StorageError, Stopped, Abandoned) as error:
+        except (
+            Refuse,
+            PackFileError,
+            SealedFileError,
+            ValidationError,
+            OSError,
+            StorageError,
+            Stopped,
+            Abandoned,
+        ) as error:
             refusal = _refusal(error, permit)
         try:
             self.notary.record(Refused(attempt_id=attempt_id, step=refusal.step, reason=refusal.reason))
@@ -140,6 +151,10 @@ def _refusal(error: Exception, permit: Permit | None) -> Refusal:
         return Refusal("interlock", stop, f"Facial recognition is stopped ({stop}), and the gallery's key is gone.")
     if isinstance(error, PackFileError | SealedFileError):
         return Refusal("template-pack", error.reason, f"The pack is refused: {error}.")
+    if isinstance(error, ValidationError):
+        return Refusal(
+            "template-pack", PackReason.UNREADABLE, f"A row does not fit into a pack: {error.errors()[0]['msg']}."
+        )
     if isinstance(error, StorageError):
         return Refusal("gallery", error.reason, f"The gallery cannot be used: {error}. Call IT.")
     if isinstance(error, OSError):

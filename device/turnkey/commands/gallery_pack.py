@@ -86,8 +86,11 @@ def add_packs(app: typer.Typer) -> None:
         refusal is on the ledger with its reason. What holds is enrolled in small batches, each on disk and on the
         ledger; a template that this device's policy does not keep is left out, and counted by its reason.
 
-        Stopped or killed, call it again with the same file: it goes on where it was, and ends with every template
-        enrolled once. After that the pack is used up. Exit code 1 where it is refused.
+        Stopped or killed, call it again with the same file, as long as its order is valid: it goes on where it was,
+        and ends with every template enrolled once. After that the pack is used up. Exit code 1 where it is refused.
+
+        A search is refused where a partition outgrows what the model's calibration supports: look at that before
+        a large pack is taken (`turnkey gallery stats`).
         """
         try:
             with file.open("rb") as opened, _bar("import", as_json) as told:

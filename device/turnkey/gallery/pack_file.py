@@ -149,8 +149,8 @@ class PackWriter:
         self._chunks = self._size = 0
         file.seek(BODY_AT)
 
-    def add(self, rows: Sequence[Row], templates: NDArray[np.float32], *, last: bool) -> None:
-        """Write up to `ROWS_A_CHUNK` rows and their templates, (m, 128) float32. Raises: OSError."""
+    def sealed(self, rows: Sequence[Row], templates: NDArray[np.float32], *, last: bool) -> bytes:
+        """The next chunk: up to `ROWS_A_CHUNK` rows and their templates, (m, 128) float32. It is not written yet."""
         facts = _FACTS.dump_json(tuple(_packed(row) for row in rows), exclude_none=True)
         behind = _LENGTH_BYTES + len(rows) * _TEMPLATE_BYTES
         count = self._plain.view(0, _LENGTH_BYTES)
@@ -161,7 +161,10 @@ class PackWriter:
         with self._plain.view(0, behind + len(facts)) as plain:
             sealed = self._sealer.seal(plain, _bound(self._pack_id, self._chunks, last))
         count.release()
-        chunk = len(sealed).to_bytes(_LENGTH_BYTES, "big") + sealed
+        return len(sealed).to_bytes(_LENGTH_BYTES, "big") + sealed
+
+    def write(self, chunk: bytes) -> None:
+        """Write the chunk that was just sealed. Raises: OSError."""
         self._file.write(chunk)
         self._digest.update(chunk)
         self._chunks += 1

@@ -50,24 +50,25 @@ class BenchFailed(Exception):
 
 @dataclass
 class Watch:
-    """One piece of work. `seconds`: how long it took; `more_mb`: resident beyond its start, at most."""
+    """One piece of work: how long it took, also of the processor, and `more_mb`: resident beyond its start, at most."""
 
     what: str
     tick: Tick
     seconds: float = 0.0
+    cpu_s: float = 0.0
     more_mb: float = 0.0
 
     @contextmanager
     def watching(self) -> Iterator[Callable[[int, int], None]]:
         """Gives what is to be told of progress."""
-        start_mb, began = resident_mb()["VmRSS"], time.perf_counter()
+        start_mb, began, began_cpu = resident_mb()["VmRSS"], time.perf_counter(), time.process_time()
 
         def told(done: int, of: int) -> None:
             self.more_mb = max(self.more_mb, resident_mb()["VmRSS"] - start_mb)
             self.tick(self.what, done, of)
 
         yield told
-        self.seconds = time.perf_counter() - began
+        self.seconds, self.cpu_s = time.perf_counter() - began, time.process_time() - began_cpu
 
 
 @dataclass(frozen=True)
@@ -181,9 +182,11 @@ def packs(
             raise typer.Exit(2) from error
     figures = [
         figure("export", "s", [found.export.seconds]),
+        figure("export, processor time", "s", [found.export.cpu_s]),
         figure("export, rows", "1/s", [found.rows / found.export.seconds]),
         figure("export, memory beyond the gallery's", "MB", [found.export.more_mb]),
         figure("verify and import", "s", [found.taking.seconds]),
+        figure("verify and import, processor time", "s", [found.taking.cpu_s]),
         figure("verify and import, rows", "1/s", [found.rows / found.taking.seconds]),
         figure("import, memory with the gallery that grows", "MB", [found.taking.more_mb]),
         figure("pack", "MB", [found.pack_bytes / 1e6]),
