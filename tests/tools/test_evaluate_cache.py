@@ -90,6 +90,17 @@ def test_mirrored_and_plain_are_different_caches_and_share_the_first_view(tmp_pa
     assert np.abs(plain.raw - mirrored.raw).max() > 1e-3
 
 
+def test_more_room_for_the_mirror_image_is_a_cache_of_its_own_and_shares_the_first_view(
+    tmp_path: Path, pipeline: Pipeline
+) -> None:
+    pictures = list_pictures(FACES)[:3]
+    as_shipped = embed_pictures(pictures, pipeline, cache=tmp_path)
+    roomy = embed_pictures(pictures, replace(pipeline, room=1.07), cache=tmp_path)
+    np.testing.assert_array_equal(as_shipped.plain, roomy.plain)
+    assert ((as_shipped.raw * roomy.raw).sum(axis=1) > 0.95).all()
+    assert np.abs(as_shipped.raw - roomy.raw).max() > 1e-3
+
+
 def test_worse_pictures_are_tasks_of_their_own(tmp_path: Path, pipeline: Pipeline) -> None:
     picture = list_pictures(FACES)[0]
     seen = see([Task(picture), *(Task(picture, condition) for condition in CONDITIONS)], pipeline, cache=tmp_path)

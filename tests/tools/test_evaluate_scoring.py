@@ -11,7 +11,7 @@ from tools_crowd import crowd
 from turnkey.vision.embedder import unit
 from turnkey_tools.evaluate.holdout import hold_out
 from turnkey_tools.evaluate.pairs import score_all_pairs
-from turnkey_tools.evaluate.scoring import RATES, WAYS, Half, compare_ways, count_misses, shipped, whitened
+from turnkey_tools.evaluate.scoring import RATES, ROOMY, WAYS, Half, compare_ways, count_misses, shipped, whitened
 
 PERSONS = 240
 
@@ -70,6 +70,14 @@ def test_both_halves_are_measured_and_summed() -> None:
             assert summed.misses == first.misses + second.misses
             assert summed.raw_misses == first.raw_misses + second.raw_misses
     assert all(one.misses == one.raw_misses for one in outcomes if one.way == next(iter(WAYS)))
+
+
+def test_more_room_around_the_mirror_image_is_measured_where_it_was_cut() -> None:
+    both, ids = views()
+    names = [f"person {number}" for number in range(PERSONS)]
+    outcomes = compare_ways(both, ids, names, roomy=both)
+    same = [[one.misses for one in outcomes if one.way == way] for way in (ROOMY, "mirror averaged, centred: shipped")]
+    assert same[0] == same[1] != []
 
 
 def test_the_shipped_way_is_the_evaluations() -> None:

@@ -5,6 +5,7 @@ Rules kept here:
    research set hold bystanders, so the face nearest the picture's middle is taken; and no picture is dropped for its
    quality.
 2. A float twin runs the same code: the scaling is applied where a model wants floats, and ignored where it does not.
+3. One thing may be tried that the device does not do: to cut the mirror image with more `room` around the face.
 """
 
 from __future__ import annotations
@@ -44,11 +45,16 @@ class Seen:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Both models and how the embedder is used. Small enough to be sent to a worker once."""
+    """Both models and how the embedder is used. Small enough to be sent to a worker once.
+
+    Attributes:
+        room: how many times as wide the mirror image is cut as the face itself; 1 on the device.
+    """
 
     detector: bytes
     embedder: bytes
     mirrored: bool
+    room: float = 1.0
 
     @classmethod
     def shipped(cls, models: Path, manifest: Manifest) -> Pipeline:
@@ -65,13 +71,15 @@ class Pipeline:
         for data in (self.detector, self.embedder):
             digest.update(hashlib.sha256(data).digest())
         digest.update(b"mirrored" if self.mirrored else b"plain")
+        digest.update(f"room {self.room:g}".encode() if self.room != 1 else b"")
         return digest.hexdigest()[:32]
 
     def open(self) -> OpenPipeline:
         """Load both models. Raises ModelError."""
         embedder = Model(self.embedder, float_scale=_EMBEDDER_SCALE, float_zero=_EMBEDDER_ZERO)
         centre = np.zeros(1, np.float32)  # nothing is centred here
-        return OpenPipeline(Detector(Model(self.detector)), Embedder(embedder, centre, mirrored=self.mirrored))
+        mirrored = self.mirrored and self.room == 1
+        return OpenPipeline(Detector(Model(self.detector)), Embedder(embedder, centre, mirrored=mirrored), self.room)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +88,7 @@ class OpenPipeline:
 
     detector: Detector
     embedder: Embedder
+    room: float = 1.0
 
     def look(self, path: Path, condition: Condition | None = None) -> Seen | None:
         """The face of a picture, made worse by `condition`; None where it cannot be decoded or has no face."""
@@ -93,7 +102,17 @@ class OpenPipeline:
         if face is None:
             return None
         landmarks = self.detector.refine(pixels, face).landmarks
-        return Seen(self.embedder.views(align(pixels, landmarks)), landmarks)
+        if self.room == 1:
+            return Seen(self.embedder.views(align(pixels, landmarks)), landmarks)
+        wide = align(pixels, spread_out(landmarks, self.room))
+        faces = (align(pixels, landmarks), np.ascontiguousarray(wide[:, ::-1]))
+        return Seen(np.concatenate([self.embedder.views(face) for face in faces]), landmarks)
+
+
+def spread_out(landmarks: NDArray[np.float32], room: float) -> NDArray[np.float32]:
+    """(5, 2) landmarks `room` times as far from their middle: aligned by them, a face is that much smaller."""
+    middle = landmarks.mean(axis=0)
+    return np.asarray(middle + (landmarks - middle) * room, np.float32)
 
 
 def nearest_the_middle(faces: list[Face], shape: tuple[int, ...]) -> Face | None:

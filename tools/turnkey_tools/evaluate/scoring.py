@@ -41,12 +41,14 @@ class Half:
         mirror: (n, d) unit norm, the mirror image.
         raw: (n, d) unit norm, the mean of both: what the device takes.
         persons: (n,) rising.
+        roomy: (n, d) unit norm, the mean of the face and its mirror image cut with more room; None where not measured.
     """
 
     plain: Matrix
     mirror: Matrix
     raw: Matrix
     persons: NDArray[np.int64]
+    roomy: Matrix | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,13 @@ def by_agreement(taught: Half, seen: Half) -> Matrix:
     return np.asarray(shipped(taught, seen) + 0.1 * (agreement[:, None] + agreement[None]), np.float32)
 
 
+def with_room(taught: Half, seen: Half) -> Matrix:
+    """Averaged with a mirror image that is cut with more room around the face, less the cohort mean."""
+    if taught.roomy is None or seen.roomy is None:
+        raise ValueError("the mirror image with more room was not measured")
+    return _cosine(centred(seen.roomy, cohort_mean(taught.roomy, taught.persons)))
+
+
 WAYS: dict[str, Callable[[Half, Half], Matrix]] = {
     "raw cosine, one view": raw_cosine,
     "one view, centred": centred_plain,
@@ -162,12 +171,14 @@ WAYS: dict[str, Callable[[Half, Half], Matrix]] = {
     "shipped, and how far both views agree": by_agreement,
 }
 """Each way by name; the first is what the others are compared with."""
+ROOMY = "mirror image cut with more room, averaged, centred"
 
 
 def compare_ways(
     views: NDArray[np.float32],
     persons: NDArray[np.int64],
     names: list[str],
+    roomy: NDArray[np.float32] | None = None,
     tick: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> tuple[Outcome, ...]:
     """Measure every way on both halves.
@@ -175,23 +186,28 @@ def compare_ways(
     Args:
         views: (n, 2, d) unit norm, the face and its mirror image.
         persons: (n,) rising, places in `names`.
+        roomy: (n, 2, d) the same with the mirror image cut with more room, or None: then that way is left out.
         tick: (done, of).
 
     Returns:
         By way, FMR and half; then the sum of both halves.
     """
     first = halves(names)[persons]
-    whole = {name: _half(views[chosen], persons[chosen]) for name, chosen in (("first", first), ("second", ~first))}
+    ways = WAYS if roomy is None else {**WAYS, ROOMY: with_room}
+    whole = {
+        name: _half(views[chosen], persons[chosen], None if roomy is None else roomy[chosen])
+        for name, chosen in (("first", first), ("second", ~first))
+    }
     counted: dict[tuple[str, str], tuple[int, list[int]]] = {}
-    steps = [(way, half) for half in whole for way in WAYS]
+    steps = [(way, half) for half in whole for way in ways]
     for done, (way, half) in enumerate(steps):
         tick(done, len(steps))
         taught, seen = whole["second" if half == "first" else "first"], whole[half]
-        counted[way, half] = count_misses(WAYS[way](taught, seen), seen.persons)
+        counted[way, half] = count_misses(ways[way](taught, seen), seen.persons)
     tick(len(steps), len(steps))
-    baseline = next(iter(WAYS))
+    baseline = next(iter(ways))
     found: list[Outcome] = []
-    for way in WAYS:
+    for way in ways:
         for place, rate in enumerate(RATES):
             folds = [
                 Outcome(way, half, rate, pairs, misses[place], counted[baseline, half][1][place])
@@ -224,8 +240,9 @@ def count_misses(scores: Matrix, persons: NDArray[np.int64]) -> tuple[int, list[
     return len(mated), misses
 
 
-def _half(views: NDArray[np.float32], persons: NDArray[np.int64]) -> Half:
-    return Half(np.ascontiguousarray(views[:, 0]), np.ascontiguousarray(views[:, 1]), unit(views.sum(axis=1)), persons)
+def _half(views: NDArray[np.float32], persons: NDArray[np.int64], roomy: NDArray[np.float32] | None) -> Half:
+    plain, mirror = np.ascontiguousarray(views[:, 0]), np.ascontiguousarray(views[:, 1])
+    return Half(plain, mirror, unit(views.sum(axis=1)), persons, None if roomy is None else unit(roomy.sum(axis=1)))
 
 
 def _cosine(templates: Matrix) -> Matrix:

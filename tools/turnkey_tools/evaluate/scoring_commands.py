@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from turnkey_tools.evaluate.pipeline import Pipeline, Seen
     from turnkey_tools.evaluate.scoring import Outcome
 
 
@@ -18,6 +22,9 @@ def scoring(
     cache: Annotated[Path, typer.Option(help="Keep embeddings here; outside the repository.")] = Path(
         "~/.cache/turnkey/embeddings"
     ),
+    room: Annotated[
+        float, typer.Option(min=0.8, max=1.3, help="Cut the mirror image this many times as wide, too; 1: do not.")
+    ] = 1.0,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 takes one a core.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
@@ -27,6 +34,7 @@ def scoring(
     """
     import json
     import os
+    from dataclasses import replace
 
     import numpy as np
     from rich.console import Console
@@ -45,20 +53,27 @@ def scoring(
         if not pipeline.mirrored:
             raise NoFacesError("the manifest's embedder is not mirrored: there is no second view to compare")
         with Progress(console=errors) as progress:
-            task = progress.add_task("pictures", total=len(pictures))
-            seen = see(
-                [Task(picture) for picture in pictures],
-                pipeline,
-                cache=cache.expanduser(),
-                progress=lambda: progress.advance(task),
-                workers=workers or len(os.sched_getaffinity(0)),
-            )
-            found = [(one.views, picture.person) for one, picture in zip(seen, pictures, strict=True) if one]
+
+            def views(stage: str, seeing: Pipeline) -> list[Seen | None]:
+                task = progress.add_task(stage, total=len(pictures))
+                return see(
+                    [Task(picture) for picture in pictures],
+                    seeing,
+                    cache=cache.expanduser(),
+                    progress=lambda: progress.advance(task),
+                    workers=workers or len(os.sched_getaffinity(0)),
+                )
+
+            seen = views("pictures", pipeline)
+            # The same faces are found: only how the mirror image is cut differs.
+            roomy = views(f"mirror image {room:g} times as wide", replace(pipeline, room=room)) if room != 1 else None
+            rows = [row for row, one in enumerate(seen) if one is not None]
             scored = progress.add_task("ways", total=None)
             outcomes = compare_ways(
-                np.stack([views for views, _ in found]),
-                np.array([person for _, person in found], np.int64),
+                _stacked(seen),
+                np.array([pictures[row].person for row in rows], np.int64),
                 person_names(pictures),
+                None if roomy is None else _stacked(roomy),
                 lambda done, of: progress.update(scored, completed=done, total=of),
             )
     except (ModelError, NoFacesError, OSError) as error:
@@ -68,6 +83,12 @@ def scoring(
         typer.echo(json.dumps([asdict(one) | {"lower_by": one.lower_by} for one in outcomes], indent=1))
     else:
         _show(outcomes)
+
+
+def _stacked(seen: list[Seen | None]) -> NDArray[np.float32]:
+    import numpy as np
+
+    return np.stack([one.views for one in seen if one is not None])
 
 
 def _show(outcomes: tuple[Outcome, ...]) -> None:
