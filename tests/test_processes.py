@@ -332,6 +332,26 @@ def test_a_hung_notary_stops_everything(appliance: Appliance) -> None:
     nothing_goes_on(appliance)
 
 
+def test_an_older_latch_put_back_while_it_runs_is_found_before_the_next_boot(
+    appliance: Appliance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert booked(appliance, "B-1").exit_code == 0
+    latch = appliance.state("interlock") / "latch"
+    older = latch.read_bytes()
+    appliance.switch.open_key()
+    wait_for(lambda: (now := appliance.status()) is not None and now.state == "MORATORIUM")
+    appliance.processes["interlock"].terminate()
+    appliance.processes["interlock"].wait(PATIENCE_S)
+    monkeypatch.setenv("TURNKEY_INTERLOCK__COMPARE_S", "1")
+    appliance.start("interlock")
+    appliance.release()
+    latch.write_bytes(older)
+    wait_for(lambda: (now := appliance.status()) is not None and now.reason == "latch-changed")
+    nothing_goes_on(appliance)
+    found = [event.reason for event in appliance.ledger() if isinstance(event, SwitchChanged)]
+    assert "latch-changed" in found
+
+
 def test_status_key_and_expungement_across_processes(appliance: Appliance) -> None:
     assert booked(appliance, "B-1").exit_code == 0
     facts = json.loads(appliance.command("status", "--json").stdout)
