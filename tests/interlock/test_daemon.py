@@ -392,6 +392,32 @@ def test_the_watchdog_is_fed_only_while_the_switch_is_looked_at(served, running,
     wait_for(daemon.is_watching)
 
 
+def test_the_watchdog_is_not_fed_while_no_lease_can_be_sent(served, running, monkeypatch):
+    daemon = served()
+    wait_for(daemon.is_watching)
+    hold = threading.Event()
+    monkeypatch.setattr(daemon, "_tell_lease", lambda *_: hold.wait(PATIENCE_S))
+    wait_for(lambda: not daemon.is_watching())
+    assert running.interlock.state is State.RUNNING, "the switch is being looked at"
+    hold.set()
+    wait_for(daemon.is_watching)
+
+
+def test_a_stop_is_told_at_once_however_long_the_interlocks_lock_is_held(served, running, monkeypatch):
+    """Its thread writes latch and ledger under that lock, and waits there for the lease holders' word."""
+    daemon = served()
+    client = LeaseClient(running.folder / "socket", silence_s=SLOW_LEASE_MS / 1e3).start()
+    permit = first_permit(client)
+    free = threading.Event()
+    real = running.interlock.permit
+    monkeypatch.setattr(running.interlock, "permit", lambda: (free.wait(PATIENCE_S), real())[1])
+    time.sleep(3 * daemon._settings.lease_renewal_ms / 1e3)
+    running.switch.open_key()
+    assert wait_for(permit.refusal) == "key-opened", "by the daemon's word; without it the lease would lapse"
+    free.set()
+    client.close()
+
+
 def test_systemd_is_told(tmp_path, monkeypatch):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(str(tmp_path / "notify"))

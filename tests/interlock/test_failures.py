@@ -341,6 +341,37 @@ def test_a_stop_is_witnessed_only_after_the_commit_that_was_under_way(running):
     assert len(order) == 2
 
 
+def test_a_stop_is_latched_and_the_lamp_is_dark_before_a_commit_under_way_is_waited_for(running, monkeypatch):
+    """The disk waits for nobody: power may go in the very moment in which the key is turned."""
+    permit = running.interlock.permit()
+    found: list[tuple[State, bool, str]] = []
+
+    def drain(_permit, _timeout_s) -> bool:
+        record = Latch(running.latch_path).load("bench-1", running.clock.utc).record
+        found.append((record.state, running.switch.lamp_on, running.told[-1].reason))
+        return True
+
+    monkeypatch.setattr(type(permit), "drain", drain)
+    running.switch.open_key()
+    assert found == [(State.MORATORIUM, False, "released")], "latched, dark, and not yet on the ledger"
+    assert running.told[-1].reason == "key-opened"
+
+
+def test_a_fault_of_the_program_in_the_thread_that_sees_the_edges_stops(running, monkeypatch):
+    """Such a thread ends unseen, and with it the edges: nothing may run on polling alone."""
+    permit = running.interlock.permit()
+
+    def broken(_found) -> None:
+        monkeypatch.undo()
+        raise RuntimeError("a fault of the program")
+
+    monkeypatch.setattr(running.interlock, "_act_on", broken)
+    with pytest.raises(RuntimeError):
+        running.switch.open_key()
+    assert permit.refusal() == "key-opened"
+    assert (running.interlock.state, running.interlock.status().reason) == (State.FAULT, "interlock-failed")
+
+
 def test_a_commit_that_hangs_does_not_hold_up_the_stop(running):
     permit = running.interlock.permit()
     may_end, inside = threading.Event(), threading.Event()

@@ -65,6 +65,12 @@ def test_what_stops_is_latched_before_it_is_told():
             assert after.effects.index(Effect.LATCH) < after.effects.index(Effect.WITNESS)
 
 
+def test_a_lamp_goes_out_before_anybody_is_waited_for():
+    for (state, event), after in TABLE.items():
+        if after.state is not State.RUNNING and Effect.LAMP in after.effects:
+            assert after.effects.index(Effect.LAMP) < after.effects.index(Effect.WITNESS), (state, event)
+
+
 def test_the_diagram_in_the_documents_is_the_table():
     drawn = re.search(r"```mermaid\n(.*?)```", README.read_text(), re.DOTALL)
     assert drawn is not None

@@ -129,7 +129,7 @@ def test_the_booth_goes_with_the_interlock_and_with_a_moratorium_and_within_a_se
     booth = dict(unit("turnkey-booth.service"))
     assert booth["BindsTo"] == "turnkey-interlock.service"
     assert booth["Conflicts"] == "moratorium.target"
-    assert booth["TimeoutStopSec"] == "1s"
+    assert booth["TimeoutStopSec"] == "500ms", "after up to 250 ms of draining"
     assert dict(unit("moratorium.target"))["Conflicts"] == "turnkey-booth.service"
 
 

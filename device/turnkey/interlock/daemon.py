@@ -6,7 +6,9 @@ Rules kept here:
    the switch was last read. A stop is sent at once.
 3. Every client that holds a lease counts as a commit under way until it says that its permit is dead: the stop goes
    onto the ledger after that, or after `drain_ms`.
-4. The watchdog is fed only while the switch is really being looked at.
+   The thread that tells it never waits for the interlock's lock while it has a permit: whoever carries the stop out
+   has that lock, and waits for the holders' word.
+4. The watchdog is fed only while the switch is really being looked at, and the leases' thread comes round.
 5. A client that does not take its packets is cut off; its lease runs out.
 """
 
@@ -126,6 +128,7 @@ class Daemon:
         self._clients_lock = threading.Lock()
         self._closing = threading.Event()
         self._marked = ""
+        self._came_round_ns = 0
         self._leases = threading.Thread(target=self._lease, name="interlock-lease", daemon=True)
 
     def start(self) -> Self:
@@ -147,9 +150,9 @@ class Daemon:
         self.close()
 
     def is_watching(self) -> bool:
-        """Whether the switch was looked at within the validity of a lease, and every thread is there."""
-        age_ns = self._monotonic_ns() - self._interlock.last_look_ns
-        fresh = age_ns < self._settings.lease_validity_ms * 1_000_000
+        """Whether switch and leases were seen to within the validity of a lease, and every thread is there."""
+        oldest_ns = min(self._interlock.last_look_ns, self._came_round_ns)
+        fresh = self._monotonic_ns() - oldest_ns < self._settings.lease_validity_ms * 1_000_000
         return fresh and self._leases.is_alive() and self._server.is_alive()
 
     def close(self) -> None:
@@ -217,10 +220,10 @@ class Daemon:
 
     def _lease(self) -> None:
         """Send leases while it runs, the stop as soon as it stops."""
-        held: Permit | None = None
-        run, told_ns = b"", 0
+        told_ns = 0
         renewal_ns = self._settings.lease_renewal_ms * 1_000_000
         while not self._closing.is_set():
+            self._came_round_ns = self._monotonic_ns()
             try:
                 permit = self._interlock.permit()
             except Stopped as stopped:
@@ -228,16 +231,20 @@ class Daemon:
                 if self._monotonic_ns() - told_ns >= renewal_ns:
                     self._tell_stopped(stopped.reason)
                     told_ns = self._monotonic_ns()
-                held = None
                 self._closing.wait(LOOK_AGAIN_S)
                 continue
-            if permit is not held:
-                held, run = permit, secrets.token_bytes(16)
-                self._mark("running")
-            self._tell_lease(permit, run)
-            if permit.wait(self._settings.lease_renewal_ms / 1000):
-                self._tell_stopped(permit.refusal() or "stopped")
+            self._mark("running")
+            self._keep_leased(permit, secrets.token_bytes(16))
         self._tell_stopped("closing-down")
+
+    def _keep_leased(self, permit: Permit, run: bytes) -> None:
+        """Send leases of one run until its permit dies, and say so."""
+        dead = False
+        while not dead:
+            self._came_round_ns = self._monotonic_ns()
+            self._tell_lease(permit, run)
+            dead = permit.wait(self._settings.lease_renewal_ms / 1000)
+        self._tell_stopped(permit.refusal() or "stopped")
 
     def _tell_lease(self, permit: Permit, run: bytes) -> None:
         for client in self._leased():

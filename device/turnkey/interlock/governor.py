@@ -5,7 +5,9 @@ Rules kept here:
 2. Running is entered last, only after latch and witness have both succeeded and the lamp is lit.
 3. A change that cannot be latched or witnessed is a fault. The ledger is told of a latch that failed, so that the
    latch is found to be behind the ledger at the next boot.
-4. The caller holds the interlock's lock, except for `cut`.
+4. The latch waits for nobody. The ledger waits for the commits under way, which began before the stop, so that they
+   stand before it; no longer than `drain_ms`.
+5. The caller holds the interlock's lock, except for `cut`.
 """
 
 from __future__ import annotations
@@ -66,6 +68,7 @@ class Governor:
         self._reading = reading
         self._gallery_key = gallery_key
         self._permit: Permit | None = None
+        self._draining: Permit | None = None
         self._lease_until_ns = 0
         self.record = record
         self.stored = True
@@ -170,7 +173,13 @@ class Governor:
             return self.record.seen(now)
         return self.record.stopped_anew(after, reason, now)
 
+    def _drain(self) -> None:
+        if self._draining is not None:
+            self._draining.drain(self._settings.drain_ms / 1000)
+            self._draining = None
+
     def _tell(self, previous: State, after: State, event: Event, reason: str, order_id: str | None) -> None:
+        self._drain()
         self._witness(
             Transition(
                 previous=previous,
@@ -198,8 +207,7 @@ class Governor:
     def _revoke(self, reason: str) -> None:
         if self._permit is not None:
             self._permit.revoke(reason)
-            self._permit.drain(self._settings.drain_ms / 1000)
-            self._permit = None
+            self._permit, self._draining = None, self._permit
 
     def _stop_in_memory(self, reason: str) -> None:
         self._revoke(reason)

@@ -34,6 +34,7 @@ from turnkey.interlock.orders import (
     OrderRefused,
     ReleaseRequest,
     judge,
+    unknown_order,
 )
 from turnkey.interlock.permit import Permit
 from turnkey.interlock.status import InterlockStatus, Transition
@@ -42,9 +43,6 @@ from turnkey.interlock.watch import Watch
 from turnkey.settings import InterlockSettings
 
 __all__ = ["Interlock", "InterlockStatus", "Transition"]
-
-UNKNOWN_ORDER_ID = "0" * 32
-"""Stands for whatever a lost latch may have held."""
 
 
 class Interlock:
@@ -238,24 +236,27 @@ class Interlock:
 
     def _keep_watching(self) -> None:
         while not self._closing.is_set():
-            try:
-                self.tick()
-            except Exception:
-                # A fault of the program itself: stop, then end this thread, so that no lease is ever renewed again.
-                self.halt("interlock-failed")
-                raise
+            self._or_halt(self.tick)
             self._closing.wait(self._settings.poll_ms / 1000)
+
+    def _or_halt(self, work: Callable[[], None]) -> None:
+        """A fault of the program itself: stop, then end the thread, so that no lease is ever renewed again."""
+        try:
+            work()
+        except Exception:
+            self.halt("interlock-failed")
+            raise
 
     def _on_edge(self, edge: Edge) -> None:
         if edge.closed:
             return
         self._governor.cut(Finding.OPENED.value)
         self._watch.note_opening()
-        with self._lock:
-            self._take_openings()
+        self._or_halt(self._take_openings)
 
     def _take_openings(self) -> None:
-        self._act_on(self._watch.openings())
+        with self._lock:
+            self._act_on(self._watch.openings())
 
     def _act_on(self, found: tuple[Finding, ...]) -> None:
         for finding in found:
@@ -310,9 +311,7 @@ class Interlock:
         )
 
     def _with_unknown_order(self, record: LatchRecord) -> LatchRecord:
-        """A lost latch may have held an order: only the highest body that can order a stop lifts it."""
-        rank = max((role.rank for role in self._authority.roles.values() if "moratorium" in role.may), default=0)
-        unknown = StandingOrder(order_id=UNKNOWN_ORDER_ID, role="unknown", rank=rank, since=self._now())
+        unknown = unknown_order(self._authority, self._now())
         return record.model_copy(update={"standing": (*record.standing, unknown)})
 
     def _carry_out(self, verdict: OrderAccepted) -> OrderAccepted | OrderRefused:

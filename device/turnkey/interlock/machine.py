@@ -23,8 +23,9 @@ What each effect means, and why they come in this order:
   only ever takes permission away and must not wait for a disk.
 * `LATCH`: the new state is on disk. It comes before anything that anyone outside could rely on. The epoch grows with
   each stop, and with each cause that is added to one.
-* `WITNESS`: the transition goes to the ledger. Where that fails, the event `FAULT_FOUND` follows.
-* `LAMP`: the lamp shows the state.
+* `LAMP`: the lamp shows the state. In a stop it goes out before anybody is waited for; in a start it is lit late.
+* `WITNESS`: whatever was being stored under the old permit is waited for, but not long; then the transition goes to the
+  ledger. Where that fails, the event `FAULT_FOUND` follows.
 * `GRANT`: permits may be had. Always last: the release is on disk and on the ledger before anything runs.
 """
 
@@ -77,11 +78,11 @@ class Outcome(NamedTuple):
     effects: tuple[Effect, ...]
 
 
-STOP: Final = (Effect.REVOKE, Effect.LATCH, Effect.WITNESS, Effect.LAMP)
-PAUSE: Final = (Effect.REVOKE, Effect.WITNESS, Effect.LAMP)
+STOP: Final = (Effect.REVOKE, Effect.LATCH, Effect.LAMP, Effect.WITNESS)
+PAUSE: Final = (Effect.REVOKE, Effect.LAMP, Effect.WITNESS)
 START: Final = (Effect.LATCH, Effect.WITNESS, Effect.LAMP, Effect.GRANT)
 NOTE: Final = (Effect.LATCH, Effect.WITNESS)
-SHOW: Final = (Effect.WITNESS, Effect.LAMP)
+SHOW: Final = (Effect.LAMP, Effect.WITNESS)
 NOTHING: Final[tuple[Effect, ...]] = ()
 
 _B, _R, _M, _F = State.BOOTING, State.RUNNING, State.MORATORIUM, State.FAULT

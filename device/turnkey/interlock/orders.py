@@ -31,6 +31,8 @@ from turnkey.interlock.latch import StandingOrder
 MORATORIUM_TYPE = "application/vnd.turnkey.moratorium-order+json"
 RELEASE_TYPE = "application/vnd.turnkey.release-order+json"
 EVERY_DEVICE = "*"
+UNKNOWN_ORDER_ID = "0" * 32
+"""Stands for whatever a lost latch may have held."""
 CLOCK_WINDOW = timedelta(days=2)
 """An order that sets the clock says what time it is to within this; a day, and a day to bring it."""
 
@@ -270,6 +272,12 @@ def lifts(rank: int, authority: Authority, standing: StandingOrder) -> bool:
     """Whether a body of `rank` is at least the authority that made a standing order, then and now."""
     role = authority.roles.get(standing.role)
     return rank >= max(standing.rank, role.rank if role is not None else 0)
+
+
+def unknown_order(authority: Authority, now: datetime) -> StandingOrder:
+    """What a lost latch may have held: only the highest body that can order a stop lifts it."""
+    rank = max((role.rank for role in authority.roles.values() if "moratorium" in role.may), default=0)
+    return StandingOrder(order_id=UNKNOWN_ORDER_ID, role="unknown", rank=rank, since=now)
 
 
 CLOCK_SET_BACK = "clock-set-back"

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import select
 import socket
 import struct
 import threading
@@ -54,7 +55,8 @@ class Server:
 
     def __init__(self, listener: socket.socket, rights: Rights, serve: Serve, *, name: str) -> None:
         self._listener = listener
-        self._listener.settimeout(0.2)
+        self._listener.settimeout(0)
+        self._bell, self._rope = socket.socketpair()
         self._rights = rights
         self._serve = serve
         self._name = name
@@ -75,22 +77,31 @@ class Server:
     def close(self) -> None:
         """Accept nothing more, and end every connection. Safe to call twice."""
         self._closing.set()
+        with contextlib.suppress(OSError):  # closed before
+            self._rope.send(b"x")
         if self._thread.is_alive():
             self._thread.join(timeout=5)
-        self._listener.close()
+        for each in (self._listener, self._bell, self._rope):
+            each.close()
         with self._lock:
             for _, connection in self._open:
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
 
     def _accept(self) -> None:
+        ready = select.poll()
+        ready.register(self._listener, select.POLLIN)
+        ready.register(self._bell, select.POLLIN)
         while not self._closing.is_set():
             try:
+                # Not a timeout: a process that is told to end has half a second for all that it closes.
+                ready.poll()
                 connection, _ = self._listener.accept()
-            except TimeoutError:
+            except BlockingIOError:
                 continue
             except OSError:
                 return
+            connection.setblocking(True)
             _, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
             granted = self._rights.get(uid, frozenset())
             with self._lock:
