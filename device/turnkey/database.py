@@ -83,6 +83,9 @@ class Database:
         self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         try:
             self._open()
+        except sqlite3.OperationalError as error:
+            self._db.close()
+            raise _named(error, path) from error
         except sqlite3.DatabaseError as error:
             self._db.close()
             raise StorageDamaged("corrupt", f"{path}: {error}") from error
@@ -95,7 +98,9 @@ class Database:
             self._db.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("application_id", "user_version", "page_count")
         )
-        if pages and application_id != self._form.application_id:
+        # WAL is switched on, in the file, before the schema is there: cut off in between, it is empty and nobody's.
+        empty = not pages or not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if application_id != self._form.application_id and not (empty and application_id == 0 and version == 0):
             raise StorageDamaged("foreign", f"{self.path}: an SQLite file, but not a {self._form.name}")
         if version > self._form.version:
             raise StorageNewer("newer", f"{self.path}: schema {version}; this software knows {self._form.version}")
@@ -172,7 +177,7 @@ def _named(error: sqlite3.OperationalError, path: Path) -> StorageError:
         return StorageFull("disk", f"{path}: {error}")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StorageError("busy", f"{path}: another process holds it")
-    if code == sqlite3.SQLITE_READONLY:
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
         return StorageError("unwritable", f"{path}: {error}")
     return StorageError("storage", f"{path}: {error}")
 

@@ -94,7 +94,7 @@ class Disk:
     """Remembers what happens in a folder while `watching`, in files opened since then.
 
     Attributes:
-        only: of the files whose names begin so.
+        only: of the files whose names begin so; the folder itself is then left out.
         steps: what was done, in order.
         failing: the step, counted from 1, that fails; 0: none does.
         torn: a write that fails is half done.
@@ -197,7 +197,8 @@ class Disk:
             elif name is not None and flags & os.O_TRUNC:
                 self._or_raise(Step("truncate", name))
             descriptor = int(real(path, flags, *rest, **more))
-            if name is not None or (not isinstance(path, int) and Path(os.fsdecode(path)) == self.folder):
+            whole = not self.only and not isinstance(path, int) and Path(os.fsdecode(path)) == self.folder
+            if name is not None or whole:
                 self._descriptors[descriptor] = name or ""
             return descriptor
 

@@ -232,3 +232,42 @@ def test_an_error_at_any_step_is_named_and_the_gallery_goes_on(tmp_path: Path, b
             break
     assert refused > 1
     assert failing > 5
+
+
+def test_an_error_while_a_gallery_is_made_is_named_and_it_is_made_the_next_time(tmp_path: Path) -> None:
+    failing, named = 0, set()
+    while True:
+        failing += 1
+        path = laid({}, tmp_path / "new")
+        disk = Disk(path.parent, failing=failing, torn=True)
+        with disk.watching():
+            try:
+                unlocked(path).lock()
+            except StorageError as error:
+                named.add(error.reason)
+            disk.failing = 0
+            gallery = unlocked(path)
+            assert gallery.size("cases") == 0
+            gallery.lock()
+        if len(disk.steps) < failing:
+            break
+    assert failing > 10
+    assert named == {"disk", "unwritable"}, "it is the disk, not the gallery"
+
+
+def test_killed_or_cut_off_while_it_is_made_a_gallery_is_made_the_next_time(tmp_path: Path) -> None:
+    path = laid({}, tmp_path / "recorded")
+    disk = Disk(path.parent)
+    with disk.watching():
+        unlocked(path).lock()
+    tried: set[int] = set()
+    for done in range(len(disk.steps) + 1):
+        states = [killed({}, disk.steps, done, torn) for torn in (False, True)]
+        states += [cut({}, disk.steps, done, random.Random(done)), cut({}, disk.steps, done, None)]  # noqa: S311
+        for state in states:
+            if (seen := hash(tuple(sorted(state.items())))) in tried:
+                continue
+            tried.add(seen)
+            gallery = unlocked(laid(state, tmp_path / "left"))
+            assert gallery.size("cases") == 0
+            gallery.lock()

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from turnkey.cli import app
 from turnkey.commands.gallery import _importer
-from turnkey.database import StorageFull
+from turnkey.database import StorageDamaged, StorageError
 from turnkey.device import Device
 from turnkey.gallery_room import room_of
 from turnkey.importing import ManifestError, Picture, from_manifest
@@ -98,14 +98,15 @@ def test_an_import_cut_short_goes_on_where_it_was(running: RunningDevice, pictur
 def test_a_disk_that_is_full_at_an_import_is_named_and_the_import_goes_on_once_it_is_not(
     pilot: Pilot, running: RunningDevice, pictures: Path
 ) -> None:
-    """The gallery's disk is full at the log's first write, at one in the middle of a row, and at its fsync."""
+    """The gallery's disk is full where the log is made, and at writes and an fsync of it."""
     disk = Disk(pilot.settings().state, only="gallery.db")
     with disk.watching(), running() as device:
         for failing in (1, 5, 14):
             disk.steps.clear()
             disk.failing, disk.torn = failing, True
-            with pytest.raises(StorageFull, match=r"gallery\.db"):
+            with pytest.raises(StorageError, match=r"gallery\.db") as refused:
                 run(device, pictures)
+            assert not isinstance(refused.value, StorageDamaged), "it is the disk, not the gallery"
             assert len(disk.steps) >= failing
             recorded = [event.row for event in events(device) if isinstance(event, Enrolled)]
             assert device.gallery.row_numbers("bookings") == recorded, "of the picture nothing was kept"
