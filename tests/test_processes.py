@@ -352,6 +352,26 @@ def test_an_older_latch_put_back_while_it_runs_is_found_before_the_next_boot(
     assert "latch-changed" in found
 
 
+def test_without_a_notary_nothing_is_expunged_and_with_one_again_it_is_certified(
+    appliance: Appliance, tmp_path: Path
+) -> None:
+    for name in ("booth", "notary"):
+        appliance.processes[name].terminate()
+        appliance.processes[name].wait(PATIENCE_S)
+    receipt = tmp_path / "receipt.json"
+    expunging = ("expunge", "cases", "C-2026-1", "--reason", "court-order", "--receipt", str(receipt))
+    refused = appliance.command(*expunging)
+    assert refused.exit_code == 1
+    assert "notary-gone" in refused.output
+    assert not receipt.exists()
+    appliance.start("notary")
+    expunged = appliance.command(*expunging)
+    assert expunged.exit_code == 0, expunged.output
+    assert "1 template(s)" in expunged.stdout
+    assert len(receipt.read_text().splitlines()) == 1
+    assert sum(isinstance(event, Expunged) and event.reason == "court-order" for event in appliance.ledger()) == 1
+
+
 def test_status_key_and_expungement_across_processes(appliance: Appliance) -> None:
     assert booked(appliance, "B-1").exit_code == 0
     facts = json.loads(appliance.command("status", "--json").stdout)

@@ -2,9 +2,10 @@
 
 Rules kept here:
 1. It works stopped as well: nobody's right to be removed waits for a moratorium to end, and no key is needed.
-2. The template is gone from disk before the ledger says so: an entry never claims what has not happened yet. Where
+2. Where nobody keeps the ledger nothing is removed: a removal without its entry has no receipt, and never gets one.
+3. The template is gone from disk before the ledger says so: an entry never claims what has not happened yet. Where
    a crash comes in between, the ledger's tally of rows and the gallery's differ, and that is found.
-3. An expungement of a reference is certified; what retention ends is on the ledger alone, row by row.
+4. An expungement of a reference is certified; what retention ends is on the ledger alone, row by row.
 """
 
 from __future__ import annotations
@@ -43,8 +44,9 @@ class Remover:
         """Remove every template of a reference.
 
         Raises:
-            StorageError: rows or ledger cannot be written.
+            StorageError: rows or ledger cannot be written, or the notary is gone: then nothing was removed.
         """
+        self.notary.tally(partition)
         rows = self.gallery.expunge(partition, reference)
         receipts = tuple(
             self.notary.certify(
@@ -64,6 +66,7 @@ class Remover:
         """
         counts: dict[Partition, int] = {}
         for partition in get_args(Partition):
+            self.notary.tally(partition)
             rows = self.gallery.retain(partition, now)
             counts[partition] = len(rows)
             for row in rows:
