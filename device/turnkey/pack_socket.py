@@ -104,8 +104,12 @@ class PackSaid(_Message):
     message: str = ""
 
 
-_BUSY = PackSaid(
-    outcome="refused", step="template-pack", reason="busy", message="Another pack is being made or taken: wait for it."
+_BUSY, _NO_FILE = (
+    PackSaid(outcome="refused", step="template-pack", reason=reason, message=message)
+    for reason, message in (
+        ("busy", "Another pack is being made or taken: wait for it."),
+        (PackReason.UNREADABLE, "That is no file on a disk or a stick."),
+    )
 )
 
 
@@ -161,36 +165,29 @@ def carry_out(room: PackRoom, errand: Export | Import, file: BinaryIO, progress:
 
 def pack_server(room: PackRoom, listener: socket.socket, settings: SocketSettings) -> Server:
     """Serves exports and imports over `listener` to the operator."""
-
-    one_at_a_time = threading.Lock()
+    turn = threading.Lock()
 
     def serve(connection: socket.socket, _uid: int, _rights: frozenset[str]) -> None:
         with suppress(OSError, ValidationError):
-            if not one_at_a_time.acquire(blocking=False):
-                connection.send(_BUSY.model_dump_json().encode())
-                return
-            try:
-                _serve(connection, room)
-            finally:
-                one_at_a_time.release()
+            _serve(connection, room, turn)
 
     return Server(listener, rights_by_user(((settings.operator_user, frozenset({RIGHT})),)), serve, name=RIGHT)
 
 
-def _serve(connection: socket.socket, room: PackRoom) -> None:
+def _serve(connection: socket.socket, room: PackRoom, turn: threading.Lock) -> None:
     """Carry out one errand. Raises: OSError, ValidationError: the peer has gone, or asked for something else."""
     asked, descriptors, _, _ = socket.recv_fds(connection, MAX_MESSAGE, 1)
     try:
         errand = _ASKED.validate_json(asked)
         if len(descriptors) != 1 or not stat.S_ISREG(os.fstat(descriptors[0]).st_mode):
-            said = PackSaid(
-                outcome="refused",
-                step="template-pack",
-                reason=PackReason.UNREADABLE,
-                message="That is no file on a disk or a stick.",
-            )
+            said = _NO_FILE
+        elif not turn.acquire(blocking=False):
+            said = _BUSY
         else:
-            said = _worked(connection, room, errand, descriptors[0])
+            try:
+                said = _worked(connection, room, errand, descriptors[0])
+            finally:
+                turn.release()
         connection.send(said.model_dump_json().encode())
     finally:
         for descriptor in descriptors:

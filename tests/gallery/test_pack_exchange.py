@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from booking_room import events
-from exchange import Pair, change_policy, exported, fill, imported, order, provision_pair, room, running, units
+from exchange import Pair, change_policy, exported, fill, imported, order, provision_pair, refused, room, running, units
 
 from turnkey.device import Device
 from turnkey.leads.records import PackAccepted, PackEnrolled, PackExported, PackImported, PackPresented
@@ -126,3 +129,30 @@ def test_a_stop_in_the_middle_of_an_export_leaves_no_pack_and_the_order_is_still
     with running(pair.sender) as here, (tmp_path / "y").open("w+b") as file:
         assert exported(here, envelope, file).rows == 2100
         np.testing.assert_equal(here.gallery.counters().rows["bookings"], 2100)
+
+
+class FullDisk(io.BytesIO):
+    """A file on a disk that is full."""
+
+    def write(self, _data: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_damaged_row_and_a_full_disk_make_no_pack_and_are_named(pair: Pair, tmp_path: Path) -> None:
+    envelope = order(pair)
+    with running(pair.sender) as here, (tmp_path / "x").open("w+b") as file:
+        fill(here, units(5))
+        outcome = export_pack(room(here), envelope, FullDisk())
+        assert (getattr(outcome, "step", ""), refused(outcome)) == ("template-pack", "disk")
+        with here.gallery.rows() as store, store.database.transaction():
+            ((sealed,),) = store.database.rows("SELECT sealed FROM template WHERE row = 3")
+            changed = sealed[:-1] + bytes([sealed[-1] ^ 1])
+            store.database.execute("UPDATE template SET sealed = ? WHERE row = 3", changed)
+        outcome = export_pack(room(here), envelope, file)
+        assert (getattr(outcome, "step", ""), refused(outcome)) == ("gallery", "row-damaged")
+        assert not [event for event in events(here) if isinstance(event, PackExported)]
+        file.seek(0)
+        assert not any(file.read(1000)), "no head"
+        with here.gallery.rows() as store, store.database.transaction():
+            store.database.execute("UPDATE template SET sealed = ? WHERE row = 3", sealed)
+        assert exported(here, envelope, file).rows == 5, "neither cost the order"
