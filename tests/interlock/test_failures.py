@@ -97,6 +97,17 @@ def test_welded_relay(running):
     stays_stopped(running)
 
 
+def test_field_supply_gone(running):
+    """Both channels read open, and the relay's feedback, dark as well, reads as a supply that is on."""
+    permit = running.interlock.permit()
+    running.switch.break_wire(relay_welded=True)
+    running.switch.open_key()
+    assert permit.refusal() == "key-opened"
+    running.run_ms(400)
+    assert running.interlock.state is State.FAULT
+    stays_stopped(running)
+
+
 def test_relay_dropped_out(running):
     permit = running.interlock.permit()
     running.switch.break_wire(relay_stuck_open=True)

@@ -205,6 +205,13 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
         self.settle()
 
     @rule()
+    def compare_latch_and_ledger(self) -> None:
+        """As each hour: where nobody touched either, nothing follows, whatever has gone wrong before."""
+        before = self.bench.interlock.release_request()
+        self.bench.interlock.hold_to(max((each.epoch for each in self.bench.told), default=0))
+        assert self.bench.interlock.release_request() == before
+
+    @rule()
     def take_a_permit(self) -> None:
         try:
             permit = self.bench.interlock.permit()

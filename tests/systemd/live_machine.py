@@ -28,7 +28,8 @@ HERE = Path("/run/turnkey-live")
 PROGRAM = HERE / "turnkey"
 SERVICES = ("interlock", "notary", "booth")
 SECRETS = ("gallery.key", "signing.key", "encryption.key")
-EMPTY = ("sysinit", "basic", "shutdown", "paths", "sockets", "timers", "time-set", "umount", "final", "network-online")
+EMPTY = ("sysinit", "basic", "paths", "sockets", "timers", "time-set", "umount", "final", "network-online")
+SYSTEMS_OWN = ("reboot.target", "systemd-reboot.service", "shutdown.target")
 NAMESPACES = ("--mount", "--pid", "--cgroup", "--net", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc")
 ENTER = ("--mount", "--pid", "--cgroup", "--net", "--uts", "--ipc")
 PATIENCE_S = 120.0
@@ -65,6 +66,10 @@ class LiveMachine:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def is_off(self) -> bool:
+        """Whether process 1 has ended."""
+        return self._process is None or self._process.poll() is not None
 
     @property
     def first(self) -> int:
@@ -149,6 +154,8 @@ class LiveMachine:
         for file in (ROOT / "systemd").glob("*"):
             if file.suffix in (".service", ".target", ".path"):
                 shutil.copy(file, units)
+        for name in SYSTEMS_OWN:
+            shutil.copy(Path("/usr/lib/systemd/system") / name, units)
         for name in EMPTY:
             (units / f"{name}.target").write_text("[Unit]\nDefaultDependencies=no\n")
         wanted = " ".join((*(f"turnkey-{name}.service" for name in ("interlock", "notary")), "turnkey-running.path"))

@@ -6,7 +6,7 @@ device's own, each as its own user in its own sandbox. The key is simulated: no 
 What is held to: a device fresh from the image is stopped and its booth does not run; a booth started by hand while it
 is stopped does not run; after a release it runs; each opening of the key ends the booth's processes within a second; so
 does an interlock that is killed, and one that hangs, once its watchdog bites; a booth that is killed comes back; a stop
-outlasts a power cut; and process 1 does nothing while all is quiet.
+outlasts a power cut; process 1 does nothing while all is quiet; and the updater's marker restarts the machine, once.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ class Life:
         self._not_by_hand()
         self._release()
         self._nothing_failed()
+        self._restart()
 
     def _is_stopped(self, what: str) -> None:
         machine = self._machine
@@ -132,6 +133,16 @@ class Life:
         machine.until("the device runs again", lambda: self._state() == "RUNNING")
         machine.until("the booth runs again", lambda: self._active("turnkey-booth.service"))
         self._say(f"interlock {how}: the booth was gone after {took:.2f} s, and both came back as they were")
+
+    def _restart(self) -> None:
+        """The updater's marker: process 1 is told once to start anew, which in a namespace is its end."""
+        machine = self._machine
+        machine.inside("/run/turnkey-update/restart").touch()
+        took = machine.until("process 1 has ended", machine.is_off)
+        machine.cut_power()
+        machine.boot()
+        machine.until("the device runs again", lambda: self._state() == "RUNNING")
+        self._say(f"the updater's marker: restarted after {took:.1f} s, once, and runs as it did before")
 
     def _nothing_failed(self) -> None:
         failed = self._machine.systemctl("list-units", "--failed", "--plain", "--no-legend", "turnkey*")
