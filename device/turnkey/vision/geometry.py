@@ -8,8 +8,8 @@ Rules kept here:
    photograph covers in part), and coordinates stay exact to half an output pixel at the far edge, better
    elsewhere.
 2. A 12 MP frame is never resampled whole: rows and columns are skipped first, down to no less than two samples for
-   each output pixel, and only those are averaged: in whole squares as long as two or more fall on an output pixel,
-   which costs a fifth of weighing each sample, then by weight. What is less than halved is only weighed.
+   each output pixel, and only those are averaged, by weight. (In whole squares first it would cost a millisecond less
+   for each cut of such a frame, and move the golden face's landmarks by a hundredth of the inter-eye distance.)
 """
 
 from __future__ import annotations
@@ -96,8 +96,7 @@ def cut_square(frame: NDArray[np.uint8], left: float, top: float, extent: float,
             min(across.high, thinned.shape[1]),
             min(down.high, thinned.shape[0]),
         )
-        size = (x1 - x0, y1 - y0)
-        part = Image.fromarray(thinned).resize(size, Image.Resampling.BILINEAR, box=box, reducing_gap=1.0)
+        part = Image.fromarray(thinned).resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, box=box)
         result.paste(part, (x0, y0))
     return View(np.asarray(result), left, top, scale)
 
