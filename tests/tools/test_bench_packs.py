@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-
 from booking_room import MODELS
+from tools.bench_reports import sound
 from typer.testing import CliRunner
 
-from turnkey_tools.bench.results import BenchReport
 from turnkey_tools.cli import app
 
 
 def test_a_pack_is_measured_from_one_device_to_the_other() -> None:
     result = CliRunner().invoke(app, ["bench", "packs", "--n", "200", "--models", str(MODELS), "--json"])
     assert result.exit_code == 0, result.output
-    document = json.loads(result.stdout)
-    report = BenchReport.model_validate({**document, "bars": ()})
+    report = sound(result.stdout)
     figures = {one.name: one.median for one in report.figures}
     assert figures["export, rows"] > 0
     assert figures["verify and import, rows"] > 0

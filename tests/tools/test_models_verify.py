@@ -125,6 +125,8 @@ def test_every_model_has_a_card() -> None:
         card = (MODELS / entry.file).with_suffix(".md").read_text()
         assert entry.source_package in card
         assert entry.licence in card
+        for part in ("## Groups", "## Training data", "## Largest", "## Known failures"):
+            assert part in card, f"{entry.id}: {part}"
 
 
 def test_a_wheel_with_another_hash_is_refused(tmp_path: Path) -> None:
