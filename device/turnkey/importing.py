@@ -28,7 +28,7 @@ from turnkey.gallery.rows import Enrolment
 from turnkey.gallery.store import TemplateStore
 from turnkey.interlock.permit import Permit
 from turnkey.leads.policy import Policy
-from turnkey.leads.records import Enrolled, Partition, PictureImported, Refused, Step
+from turnkey.leads.records import Enrolled, Partition, PictureImported, Refused, Step, reference_digest
 from turnkey.notary.notary import Clocks, Recorder
 from turnkey.vision.analyzer import Analysis, Analyzer
 
@@ -154,8 +154,12 @@ class Importer:
             frame = Frame(decode_picture(data, picture.file.name), self.clocks.monotonic_ns(), picture.file.name)
         except CameraError as error:
             return self._refused(attempt_id, "capture", error.reason, partition, digest)
-        image_digest = hashlib.sha256(data).hexdigest()
-        begun = PictureImported(attempt_id=attempt_id, partition=partition, image_digest=image_digest)
+        begun = PictureImported(
+            attempt_id=attempt_id,
+            partition=partition,
+            reference_digest=reference_digest(attempt_id, picture.reference),
+            image_digest=hashlib.sha256(data).hexdigest(),
+        )
         try:
             self.notary.record(begun, permit)
             analysis = self.analyzer.analyze(frame, permit, self.policy.quality_limits(self.analyzer.limits))

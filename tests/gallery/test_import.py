@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import shutil
 import sqlite3
@@ -21,7 +22,8 @@ from turnkey.gallery_room import room_of
 from turnkey.importing import ManifestError, Picture, from_manifest
 from turnkey.interlock.orders import ReleaseRequest
 from turnkey.interlock.permit import Stopped
-from turnkey.leads.records import Enrolled, Refused
+from turnkey.leads.records import Enrolled, LedgerEntry, PictureImported, Refused
+from turnkey_tools.audit.discovery import CaseFile
 from turnkey_tools.pilot import Pilot
 
 PORTRAITS = ["ardern/ardern-2018.jpg", "ardern/ardern-2022.jpg", "obama/obama-2012.jpg"]
@@ -114,6 +116,21 @@ def test_a_disk_that_is_full_at_an_import_is_named_and_the_import_goes_on_once_i
         assert len(recorded) + run(device, pictures) == 3
         assert device.gallery.size("bookings") == 3
         assert sum(isinstance(event, Enrolled) for event in events(device)) == 3
+
+
+def test_an_imported_picture_is_found_by_its_number_though_the_ledger_does_not_name_it(
+    running: RunningDevice, pictures: Path
+) -> None:
+    with running() as device:
+        run(device, pictures)
+        begun = [event for event in events(device) if isinstance(event, PictureImported)]
+        assert [event.partition for event in begun] == ["bookings"] * 3
+        found = CaseFile("B-2")
+        for data in device.journal.entries(limit=device.journal.size):
+            found.take(LedgerEntry.model_validate_json(data))
+        assert [line.what for line in found.lines] == ["a picture was imported", "a template was enrolled"]
+        digest = hashlib.sha256((FACES / PORTRAITS[2]).read_bytes()).hexdigest()
+        assert found.lines[0].facts["picture_sha256"] == digest
 
 
 def test_no_import_without_a_permit(running: RunningDevice, pictures: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from patience import wait_for
 
 from turnkey.database import StorageError
-from turnkey.envelope import SigningKey
+from turnkey.envelope import SigningKey, peek
 from turnkey.gallery.gallery import Gallery
 from turnkey.interlock.lease import connect
 from turnkey.interlock.machine import Event as Happening
@@ -31,12 +31,15 @@ from turnkey.leads.records import (
     Enrolled,
     LeadCandidate,
     LedgerEntry,
+    PackAccepted,
+    PackEnrolled,
     Refused,
     Searched,
 )
+from turnkey.leads.template_pack import PackDraft, PackManifest
 from turnkey.notary.client import NotaryClient, NotaryGone
 from turnkey.notary.daemon import BOOTH_RIGHTS, UPDATE_RIGHTS, WITNESS_RIGHTS, NotaryDaemon
-from turnkey.notary.journal import Journal
+from turnkey.notary.journal import Journal, Tally
 from turnkey.notary.notary import Clocks, LeadDraft, Notary
 from turnkey.reconciliation import HeldToLedger
 from turnkey.recording import standing_of
@@ -169,6 +172,64 @@ def test_a_piece_of_work_goes_onto_the_ledger_and_its_lead_to_the_outlet(site: O
     assert here.kinds() == ["capture", "lead", "enrolment"]
     assert here.put == [lead.lead_id]
     assert (lead.sequence, lead.candidates) == (1, draft().candidates)
+
+
+def accepted(attempt: str = ATTEMPT) -> PackAccepted:
+    return PackAccepted(
+        attempt_id=attempt,
+        pack_id="c" * 32,
+        order_digest=DIGEST,
+        from_device="booth-2",
+        partition="bookings",
+        model_id="sface-1",
+        rows=3,
+        signers=(DIGEST, "e" * 64),
+        pack_digest=DIGEST,
+    )
+
+
+def pack_draft() -> PackDraft:
+    return PackDraft(
+        attempt_id=ATTEMPT,
+        pack_id="c" * 32,
+        order_digest=DIGEST,
+        signers=(DIGEST, "e" * 64),
+        to_device="booth-2",
+        partition="bookings",
+        model_id="sface-1",
+        rows=3,
+        chunks=1,
+        body_bytes=2000,
+        body_digest=DIGEST,
+        key_digest=DIGEST,
+    )
+
+
+def test_a_pack_is_signed_as_the_notarys_own_and_rows_out_of_one_have_its_window(site: Open) -> None:
+    here, held = site(), permit()
+    rows = PackEnrolled(attempt_id=ATTEMPT, partition="bookings", first_row=1, rows=3)
+    with pytest.raises(Stopped, match="window-touches-a-stop"):
+        here.booth.record(rows, held)
+    here.booth.record(accepted(), held)
+    here.booth.record(rows, held)
+    manifest = PackManifest.model_validate_json(peek(here.booth.sign_pack(pack_draft(), held)).payload)
+    assert (manifest.device_id, manifest.draft) == ("booth-1", pack_draft())
+    assert here.kinds() == ["template-pack-accepted", "template-pack-enrolment", "template-pack-exported"]
+    assert here.booth.tally("bookings") == Tally(3, 3)
+
+
+def test_no_pack_is_signed_behind_a_stop(site: Open) -> None:
+    here, before = site(), permit()
+    here.booth.record(accepted(), before)
+    here.interlock(transition(State.MORATORIUM))
+    here.interlock(transition(State.RUNNING))
+    here.gate.held = permit(b"n" * 16)
+    with pytest.raises(Stopped, match="window-touches-a-stop"):
+        here.booth.sign_pack(pack_draft(), before)
+    rows = PackEnrolled(attempt_id=ATTEMPT, partition="bookings", first_row=1, rows=3)
+    with pytest.raises(Stopped, match="window-touches-a-stop"):
+        here.booth.record(rows, permit(b"n" * 16))
+    assert here.kinds() == ["template-pack-accepted", "switch", "switch"]
 
 
 @pytest.mark.parametrize("step", ["search", "submit", "enrolment"])

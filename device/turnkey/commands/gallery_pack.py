@@ -58,6 +58,8 @@ def add_packs(app: typer.Typer) -> None:
         `sign`). Each order is good for one pack. Templates that came in a pack themselves, and what retention has
         ended, stay behind. The pack is opened by the other device alone: `turnkey gallery import-pack` there.
 
+        What is expunged here afterwards is not expunged there: have the other station expunge it too.
+
         Recognition must be running: in a moratorium there is no key. A stop in between leaves no file. The export is
         on this device's ledger with the digest that the other's import will have. Exit code 1 where it is refused.
         """

@@ -78,12 +78,14 @@ class PictureImported(Record):
     """A picture of the agency's own records was taken in, to be enrolled and for nothing else. It is discarded.
 
     Attributes:
+        reference_digest: `reference_digest` of the booking or case number.
         image_digest: SHA-256 of its file.
     """
 
     kind: Literal["import"] = "import"
     attempt_id: AttemptId
     partition: Partition
+    reference_digest: Sha256
     image_digest: Sha256
 
 

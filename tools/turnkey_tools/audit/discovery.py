@@ -20,6 +20,7 @@ from turnkey.leads.records import (
     LedgerEntry,
     NotCaptured,
     PacketAccepted,
+    PictureImported,
     Refused,
     Searched,
     reference_digest,
@@ -75,6 +76,9 @@ class CaseFile:
                 self.model_files |= models
             case Captured(attempt_id=attempt, reference_digest=digest) if self._is(attempt, digest):
                 self._note(entry, "a picture was taken", purpose=entry.event.purpose, frames=entry.event.frames)
+            case PictureImported(attempt_id=attempt, reference_digest=digest) if self._is(attempt, digest):
+                facts = {"partition": entry.event.partition, "picture_sha256": entry.event.image_digest}
+                self._note(entry, "a picture was imported", **facts)
             case PacketAccepted(attempt_id=attempt, reference_digest=digest) if self._is(attempt, digest):
                 self._note(
                     entry, "a case packet was accepted", offence_category=entry.event.offence_category,
