@@ -380,8 +380,7 @@ def test_status_key_and_expungement_across_processes(appliance: Appliance) -> No
     expunged = ("expunge", "bookings", "B-1", "--reason", "court-order")
     assert "1 template(s)" in appliance.command(*expunged).stdout, "the booth's process does it"
     assert booked(appliance, "B-2").exit_code == 0
-    appliance.command("key", "open")
-    wait_for(lambda: (now := appliance.status()) is not None and now.state == "MORATORIUM")
+    assert "MORATORIUM" in appliance.command("key", "open").stdout, "it says what it has seen"
     assert appliance.command("gallery", "stats").exit_code == 1, "a booth that runs has its gallery for itself"
     appliance.processes["booth"].terminate()
     appliance.processes["booth"].wait(PATIENCE_S)

@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 refused, with the reason; 2 the device cannot start, or th
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated, Literal, cast, get_args
 
@@ -32,12 +33,16 @@ from turnkey.commands.process import process_app
 from turnkey.commands.update import health, update_app
 from turnkey.commands.uplink import uplink
 from turnkey.device import Device, DeviceBusy, DeviceError, simulated_switch_file
+from turnkey.interlock.machine import State
 from turnkey.interlock.status import InterlockStatus
 from turnkey.interlock.switch import SimulatedSwitch
 from turnkey.interlock.wire import Request
 from turnkey.leads.records import Partition
 from turnkey.notary.client import ask_standing
 from turnkey.removal_socket import Expunge
+
+SEEN_WITHIN_S = 10.0
+"""A watched key is seen within milliseconds; a machine may stand still."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -156,8 +161,9 @@ def expunge(
 def key_open() -> None:
     """Open both contacts: recognition stops."""
     _switch().open_key()
-    if interlock_socket() is not None:
-        typer.echo("key open; the interlock's process has seen it")
+    socket = interlock_socket()
+    if socket is not None:
+        typer.echo(f"key open; recognition is {_once_stopped(socket)}")
         return
     # Where no process watches the device, this one does for a moment: an opening that nobody saw would stop nothing.
     try:
@@ -167,6 +173,17 @@ def key_open() -> None:
         typer.echo("key open; the process that drives this device has seen it")
     except DeviceError as error:
         fail(f"key open, but nothing watches this device: {error}", 2)
+
+
+def _once_stopped(socket: Path) -> str:
+    """The interlock's state once it has seen the key open; one that does not see it ends the command."""
+    deadline_s = time.monotonic() + SEEN_WITHIN_S
+    while time.monotonic() < deadline_s:
+        now = InterlockStatus.model_validate_json(ask_interlock(socket, Request(ask="status")))
+        if now.state is not State.RUNNING:
+            return now.state
+        time.sleep(0.02)
+    fail("the key is open, and the interlock's process has not seen it: cut the camera's supply", 2)
 
 
 @key.command("closed")
