@@ -176,3 +176,17 @@ def test_missing_models_are_a_message_not_a_traceback(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["bench", "vision", "--models", str(tmp_path)])
     assert done.exit_code == 2
     assert "install the models again" in done.output.replace("\n", " ")
+
+
+def test_sameness_is_measured_on_any_folder_of_faces(tmp_path: Path) -> None:
+    for path in every_portrait():
+        person = tmp_path / path.parent.name
+        person.mkdir(exist_ok=True)
+        (person / path.name).write_bytes(path.read_bytes())
+    done = CliRunner().invoke(app, ["bench", "sameness", "--faces", str(tmp_path), "--models", str(MODELS), "--json"])
+    report = sound(done.stdout)
+    assert done.exit_code == 0, done.output
+    figures = {one.name: one.median for one in report.figures}
+    assert figures["pairs of two persons"] > 10
+    assert figures["two persons, aligned: pairs taken for the same"] == 0
+    assert figures["held still: frames taken for the same"] > 0

@@ -91,6 +91,6 @@ def test_a_permit_that_dies_between_frames_leaves_nothing(analyzer: Analyzer, ch
         readings += 1
         return 0 if readings <= checks_before_the_stop else 10
 
-    frames = [frame_of(pixels_of(PORTRAIT)) for _ in range(2)]
+    frames = [frame_of(pixels_of(path)) for path in (PORTRAIT, OTHER_DAY)]
     with pytest.raises(Stopped, match="lease-lapsed"):
         analyzer.analyze_burst(frames, Permit(clock, 5))

@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 from vision.portraits import MODELS, OTHER_DAY, OTHER_PERSON, PORTRAIT, every_portrait, frame_of, live_permit, pixels_of
 
 from turnkey.vision.align import align
-from turnkey.vision.analyzer import ENOUGH, Analysis, Analyzer
+from turnkey.vision.analyzer import Analysis, Analyzer
 from turnkey.vision.detector import Detector, Face
 from turnkey.vision.geometry import Box
 from turnkey.vision.manifest import read_manifest
@@ -81,23 +81,30 @@ def test_what_is_not_certain_is_not_the_same(face: Face) -> None:
     assert not shows_the_same(grey, glimpse(grey, face.box))
 
 
-def test_frames_beyond_enough_that_show_the_same_are_passed_over(analyzer: Analyzer) -> None:
-    frames = [frame_of(taken_again(pixels_of(PORTRAIT), seed)) for seed in range(ENOUGH + 3)]
+def test_frames_that_show_the_same_are_passed_over_and_counted(analyzer: Analyzer) -> None:
+    frames = [frame_of(taken_again(pixels_of(PORTRAIT), seed)) for seed in range(4)]
     told: list[int] = []
     outcome = analyzer.analyze_burst(iter(frames), live_permit(), seen=told.append)
     assert isinstance(outcome, Analysis)
-    assert outcome.fused == ENOUGH
-    assert told == [ENOUGH + 3]
+    assert outcome.fused == 1
+    assert told == [4]
 
 
-def test_a_frame_beyond_enough_that_differs_is_looked_at(analyzer: Analyzer) -> None:
-    same = [frame_of(taken_again(pixels_of(PORTRAIT), seed)) for seed in range(ENOUGH + 1)]
+def test_a_frame_that_differs_is_looked_at_and_fused(analyzer: Analyzer) -> None:
+    same = [frame_of(taken_again(pixels_of(PORTRAIT), seed)) for seed in range(2)]
     outcome = analyzer.analyze_burst([*same, frame_of(pixels_of(OTHER_DAY))], live_permit())
     assert isinstance(outcome, Analysis)
-    assert outcome.fused == ENOUGH + 1
+    assert outcome.fused == 2
+
+
+def test_a_bad_frame_is_not_remembered(analyzer: Analyzer) -> None:
+    blurred = Image.fromarray(pixels_of(PORTRAIT)).filter(ImageFilter.GaussianBlur(16))
+    outcome = analyzer.analyze_burst([frame_of(np.asarray(blurred)), frame_of(pixels_of(PORTRAIT))], live_permit())
+    assert isinstance(outcome, Analysis)
+    assert outcome.fused == 1
 
 
 def test_two_persons_are_refused_however_late_the_second_comes(analyzer: Analyzer) -> None:
-    same = [frame_of(taken_again(pixels_of(PORTRAIT), seed)) for seed in range(ENOUGH + 1)]
+    same = [frame_of(taken_again(pixels_of(PORTRAIT), seed)) for seed in range(2)]
     outcome = analyzer.analyze_burst([*same, frame_of(pixels_of(OTHER_PERSON))], live_permit())
     assert outcome == VisionRefusal.because(VisionReason.PERSONS_DIFFER)

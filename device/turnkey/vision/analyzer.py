@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +33,6 @@ from turnkey.vision.manifest import Manifest, read_manifest
 from turnkey.vision.quality import Quality, unified_score
 from turnkey.vision.refusals import VisionReason, VisionRefusal
 from turnkey.vision.sameness import Glimpse, glimpse, shows_the_same
-
-ENOUGH: Final = 2
-"""So many good frames are looked at in full before any is passed over for showing the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +142,7 @@ class Analyzer:
         for frame in frames:
             count += 1
             permit.check()
-            if len(kept) < ENOUGH or not any(shows_the_same(frame.pixels, one) for one in remembered):
+            if not any(shows_the_same(frame.pixels, one) for one in remembered):
                 # Which way up the camera stands does not change within a press: one good frame has told.
                 outcome = self._inspector.inspect(frame.pixels, permit, limits, upright=bool(kept))
                 if isinstance(outcome, Inspected):

@@ -2,10 +2,13 @@
 
 Rules kept here:
 1. One thread each. Nobody is made slower than their own documentation would make them; where scaling the picture down
-   first is quicker, that is a variant of its own, with its name.
+   first is quicker, that is a variant of its own, with its name. OpenCV's documentation advises `INTER_AREA` for
+   shrinking, its samples scale linearly (which at a sixth of the size leaves most pixels out): both are measured.
 2. Optional: what is not installed, or has no weights here, is said to be absent with the reason.
 3. The steps are those of a booking: all frames of the burst, the largest face, aligned, embedded, the mean of the
-   burst, every template searched, a threshold, a record signed in an envelope, the template kept in SQLite.
+   burst, every template searched, a threshold, a record signed in an envelope, the template kept in SQLite. Nothing of
+   what the device does besides (second looks, mirror image, inspection, sameness) is asked of a peer, but for the
+   one named `OpenCV, our steps` (`booking_same_steps`).
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from PIL import Image
 
 from turnkey.envelope import SigningKey, sign
 from turnkey.vision.embedder import unit
+from turnkey_tools.bench.booking_same_steps import SameSteps
 from turnkey_tools.bench.booking_scene import read_raw
 from turnkey_tools.bench.synthetic import Population, Spread
 
@@ -33,7 +37,8 @@ if TYPE_CHECKING:
 
     from turnkey_tools.bench.booking_worker import Booking, Spec
 
-Embed = Callable[[NDArray[np.uint8], "Watch"], NDArray[np.float32]]
+Embed = Callable[[NDArray[np.uint8], "Watch"], NDArray[np.float32] | None]
+"""The template of a frame; None where the frame is passed over."""
 _THRESHOLD = 0.3
 
 
@@ -61,12 +66,12 @@ def needs_weights(name: str) -> bool:
     return "onnx" in _NEEDS.get(name, ())
 
 
-def opencv(spec: Spec, longest_px: int | None) -> Booking:
+def opencv(spec: Spec, longest_px: int | None, *, by_area: bool = False) -> Booking:
     """FaceDetectorYN and FaceRecognizerSF, float ONNX of the same weights.
 
     Args:
-        longest_px: scale the frame to this for the detector, as `cv2.resize` does it with INTER_AREA; None: the frame
-            as it is, as OpenCV's own sample does.
+        longest_px: scale the frame to this for the detector; None: the frame as it is.
+        by_area: with INTER_AREA; otherwise linearly, which is the default of `cv2.resize`.
     """
     import cv2
 
@@ -77,7 +82,8 @@ def opencv(spec: Spec, longest_px: int | None) -> Booking:
     def embed(frame: NDArray[np.uint8], watch: Watch) -> NDArray[np.float32]:
         with watch.stage("detect"):
             scale = 1.0 if longest_px is None else longest_px / max(frame.shape[:2])
-            small = frame if scale == 1.0 else cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            how = cv2.INTER_AREA if by_area else cv2.INTER_LINEAR
+            small = frame if scale == 1.0 else cv2.resize(frame, None, fx=scale, fy=scale, interpolation=how)
             detector.setInputSize((small.shape[1], small.shape[0]))
             faces = detector.detect(small)[1]
             if faces is None:
@@ -89,13 +95,43 @@ def opencv(spec: Spec, longest_px: int | None) -> Booking:
         with watch.stage("embed"):
             return np.asarray(recogniser.feature(aligned)[0], np.float32)
 
+    return _booking(spec, lambda watch: _opencv_frames(spec, watch), embed)
+
+
+def opencv_our_steps(spec: Spec) -> Booking:
+    """FaceDetectorYN and FaceRecognizerSF, used step for step as the device uses its own models."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    whole, cut = (cv2.FaceDetectorYN.create(str(spec.weights / "yunet.onnx"), "", (320, 320)) for _ in range(2))
+    steps = SameSteps(whole, cut, cv2.FaceRecognizerSF.create(str(spec.weights / "sface.onnx"), ""))
+
+    def embed(frame: NDArray[np.uint8], watch: Watch) -> NDArray[np.float32] | None:
+        with watch.stage("detect"):
+            if steps.passes_over(frame):
+                return None
+            face = steps.face(frame)
+        with watch.stage("align"):
+            aligned = steps.recogniser.alignCrop(frame, face)
+        with watch.stage("quality"):
+            steps.inspect(frame, face, aligned)
+        with watch.stage("embed"):
+            return steps.template(aligned)
+
     def frames(watch: Watch) -> Iterator[NDArray[np.uint8]]:
-        for path in _files(spec):
-            with watch.stage("capture"):
-                frame = cv2.imread(str(path)) if spec.source == "jpeg" else read_raw(path)
-            yield np.asarray(frame)
+        steps.remembered.clear()
+        yield from _opencv_frames(spec, watch)
 
     return _booking(spec, frames, embed)
+
+
+def _opencv_frames(spec: Spec, watch: Watch) -> Iterator[NDArray[np.uint8]]:
+    import cv2
+
+    for path in _files(spec):
+        with watch.stage("capture"):
+            frame = cv2.imread(str(path)) if spec.source == "jpeg" else read_raw(path)
+        yield np.asarray(frame)
 
 
 def face_recognition(spec: Spec, longest_px: int | None) -> Booking:
@@ -175,7 +211,7 @@ def _booking(spec: Spec, frames: Callable[[Watch], Iterator[NDArray[np.uint8]]],
 
     def book(number: int) -> dict[str, float]:
         watch = Watch()
-        templates = [embed(frame, watch) for frame in frames(watch)]
+        templates = [template for frame in frames(watch) if (template := embed(frame, watch)) is not None]
         probe = unit(np.mean(unit(np.stack(templates)), axis=0, dtype=np.float32))
         with watch.stage("search"):
             scores, places = index.search(probe[np.newaxis], 5)
@@ -195,19 +231,23 @@ def _files(spec: Spec) -> list[Path]:
     return sorted((spec.root / folder).glob(f"*.{ending}"))
 
 
-OPENCV, OPENCV_640, OPENCV_320 = "OpenCV, whole frame", "OpenCV, frame scaled to 640", "OpenCV, frame scaled to 320"
-DLIB, DLIB_SCALED = "face_recognition, whole frame", "face_recognition, frame scaled to 800"
+OPENCV, OPENCV_AREA = "OpenCV, whole frame", "OpenCV, scaled to 640 by area"
+OPENCV_640, OPENCV_320 = "OpenCV, scaled to 640 linearly", "OpenCV, scaled to 320 linearly"
+OPENCV_STEPS = "OpenCV, our steps"
+DLIB, DLIB_SCALED = "face_recognition, whole frame", "face_recognition, scaled to 800"
 DEEPFACE = "DeepFace, SFace and YuNet"
 PEERS: dict[str, Callable[[Spec], Booking]] = {
     OPENCV: lambda spec: opencv(spec, None),
+    OPENCV_AREA: lambda spec: opencv(spec, 640, by_area=True),
     OPENCV_640: lambda spec: opencv(spec, 640),
     OPENCV_320: lambda spec: opencv(spec, 320),
+    OPENCV_STEPS: opencv_our_steps,
     DLIB: lambda spec: face_recognition(spec, None),
     DLIB_SCALED: lambda spec: face_recognition(spec, 800),
     DEEPFACE: deepface,
 }
 _NEEDS = {
-    **dict.fromkeys((OPENCV, OPENCV_640, OPENCV_320), ("cv2", "onnx", "faiss")),
+    **dict.fromkeys((OPENCV, OPENCV_AREA, OPENCV_640, OPENCV_320, OPENCV_STEPS), ("cv2", "onnx", "faiss")),
     **dict.fromkeys((DLIB, DLIB_SCALED), ("face_recognition", "dlib", "faiss")),
     DEEPFACE: ("deepface", "tensorflow", "cv2", "onnx", "faiss"),
 }

@@ -9,6 +9,7 @@ Rules kept here:
 2. CPU seconds are the process's own, all its threads; memory is what the kernel says of it (VmHWM).
 3. Everybody does all the steps: frames, face, landmarks, aligned face, template, fusion of the burst, search of every
    template, threshold, a signed envelope.
+4. The device's process loads nothing of the peers, so that its memory is its own.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from pydantic import BaseModel
 
+from turnkey.interlock.permit import Permit
 from turnkey_tools.bench.gallery_worker import resident_mb
 
 
@@ -74,18 +77,38 @@ def ours(spec: Spec) -> Booking:
 
 def main() -> None:
     """Entry point: answers on standard output, one line each."""
-    from turnkey_tools.bench.booking_peers import PEERS
-
     began = time.perf_counter()
     name, text = sys.argv[1:]
     spec = Spec.model_validate_json(text)
-    book = ours(spec) if name == "turnkey" else PEERS[name](spec)
+    book = {"turnkey": ours, "frames read, nothing else": reading}.get(name, partial(_peer, name))(spec)
     _answer({"ready_s": time.perf_counter() - began, "peak_mb": resident_mb()["VmHWM"]})
     for line in sys.stdin:
         cpu, start = _cpu_s(), time.perf_counter()
         stages = book(int(line))
         ms = 1e3 * (time.perf_counter() - start)
         _answer({"ms": ms, "cpu_s": _cpu_s() - cpu, "peak_mb": resident_mb()["VmHWM"], "stages": stages})
+
+
+def reading(spec: Spec) -> Booking:
+    """Every frame of the burst in memory, one after the other, as the device's camera gives it, and nothing done."""
+    from turnkey_tools.bench.booking_scene import FRAMES, bench_camera
+
+    camera = bench_camera(spec.root, spec.source)
+    permit = Permit(lambda: 0, 1)
+
+    def book(_number: int) -> dict[str, float]:
+        began = time.perf_counter()
+        for frame in camera.burst(permit, FRAMES):
+            del frame
+        return {"capture": 1e3 * (time.perf_counter() - began)}
+
+    return book
+
+
+def _peer(name: str, spec: Spec) -> Booking:
+    from turnkey_tools.bench.booking_peers import PEERS
+
+    return PEERS[name](spec)
 
 
 def _cpu_s() -> float:

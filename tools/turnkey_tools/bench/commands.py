@@ -14,6 +14,7 @@ from turnkey_tools.bench.capture import capture
 from turnkey_tools.bench.gallery_commands import gallery, spread
 from turnkey_tools.bench.interlock_commands import interlock
 from turnkey_tools.bench.packs import packs
+from turnkey_tools.bench.sameness_commands import sameness
 from turnkey_tools.bench.uplink import uplink
 
 app = typer.Typer(no_args_is_help=True, help="Measure, and print what was measured.")
@@ -32,6 +33,7 @@ app.command()(gallery)
 app.command()(spread)
 app.command()(interlock)
 app.command()(packs)
+app.command()(sameness)
 app.command()(uplink)
 
 
