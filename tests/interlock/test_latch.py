@@ -445,6 +445,17 @@ def test_a_stopped_device_that_is_held_to_the_ledger_keeps_its_stop(running, sta
     assert running.interlock.release_request().epoch == request.epoch + 2
 
 
+def test_a_comparison_that_fails_stops(running, monkeypatch):
+    def ledger_epoch() -> int:
+        raise RuntimeError("a fault of the program")
+
+    monkeypatch.setattr(threading, "excepthook", [].append)
+    comparison = Comparison(running.interlock, ledger_epoch, threading.Event(), every_s=0.01)
+    comparison.start()
+    comparison.join(PATIENCE_S)
+    assert (running.interlock.state, running.interlock.status().reason) == (State.FAULT, "interlock-failed")
+
+
 def test_latch_and_ledger_are_compared_again_and_again_and_a_silent_notary_is_asked_anew(running):
     answers: list[int | None] = [None, 1, 50]
     stop = threading.Event()

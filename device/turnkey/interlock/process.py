@@ -61,6 +61,10 @@ class Comparison(threading.Thread):
                 wait_s = self._every_s
             except WitnessError:
                 wait_s = min(self._again_s, self._every_s)
+            except Exception:
+                # A fault of the program itself, in a thread that would end unseen.
+                self._interlock.halt("interlock-failed")
+                raise
 
 
 def run_interlock(settings: Settings, stop: threading.Event) -> None:
