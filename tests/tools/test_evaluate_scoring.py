@@ -76,8 +76,10 @@ def test_more_room_around_the_mirror_image_is_measured_where_it_was_cut() -> Non
     both, ids = views()
     names = [f"person {number}" for number in range(PERSONS)]
     outcomes = compare_ways(both, ids, names, roomy=both)
-    same = [[one.misses for one in outcomes if one.way == way] for way in (ROOMY, "mirror averaged, centred: shipped")]
-    assert same[0] == same[1] != []
+    counted = {way: [one.misses for one in outcomes if one.way == way] for way in WAYS | ROOMY}
+    centred, whitened_too = ROOMY
+    assert counted[centred] == counted["mirror averaged, centred: shipped"]
+    assert counted[whitened_too] == counted["shipped, whitened within persons by a quarter power"]
 
 
 def test_the_shipped_way_is_the_evaluations() -> None:
