@@ -20,6 +20,9 @@ from turnkey.leads.packet import PictureKind
 from turnkey.leads.policy import Policy
 from turnkey.leads.records import schemas
 from turnkey.notary.wire import Reply
+from turnkey.pack_socket import Export as PackExport
+from turnkey.pack_socket import Import as PackImport
+from turnkey.pack_socket import PackProgress, PackSaid
 from turnkey.packet_socket import RIGHT, PacketSaid
 from turnkey.uplink.topics import Kind
 
@@ -87,6 +90,8 @@ def test_the_booths_sockets_can_be_asked_for_this_and_nothing_else() -> None:
     assert frozenset({"book", "enrol-case"}) >= OFFICER_RIGHTS
     assert frozenset({"book", "look"}) >= CONSOLE_RIGHTS
     assert RIGHT == "apply"
+    assert set(PackExport.model_fields) == {"ask", "order", "receiver"}, "what goes, and to whom, is in the order"
+    assert set(PackImport.model_fields) == {"ask"}
 
 
 def test_no_room_beside_the_booths_way_knows_the_gallery_and_the_preview_computes_no_template() -> None:
@@ -105,7 +110,7 @@ def test_only_a_photograph_is_searched() -> None:
 
 def test_a_template_has_no_place_in_anything_that_leaves() -> None:
     documents: dict[str, Any] = dict(schemas())
-    answers: tuple[type[BaseModel], ...] = (Said, PacketSaid, Reply)
+    answers: tuple[type[BaseModel], ...] = (Said, PacketSaid, PackSaid, PackProgress, Reply)
     documents |= {model.__name__: model.model_json_schema(mode="serialization") for model in answers}
     for name, document in documents.items():
         for place, part in parts(document):
@@ -138,6 +143,7 @@ def test_packs_are_made_and_taken_in_one_place_each_which_asks_the_policys_rule(
     judging = trees["leads/template_pack.py"]
     assert "template_packs" in {node.attr for node in ast.walk(judging) if isinstance(node, ast.Attribute)}
     assert "signed_by_two" in calls(judging)
+    assert {name for name, tree in trees.items() if {"export_pack", "import_pack"} & calls(tree)} == {"pack_socket.py"}
     assert makers("PackExported") == {"notary/notary.py"}, "nobody else says that one was made"
 
 
