@@ -305,7 +305,7 @@ class _Driver:
                     return
             except DaemonError as error:
                 refusal = str(error)
-            time.sleep(0.005)
+            time.sleep(0.02)  # asking costs the interlock more than waiting costs the bench
         raise BenchError(f"the device could not be released: {refusal}")
 
     def _apply(self) -> str:
