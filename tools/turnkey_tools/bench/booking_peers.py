@@ -165,7 +165,8 @@ def face_recognition(spec: Spec, longest_px: int | None) -> Booking:
 def deepface(spec: Spec) -> Booking:
     """DeepFace with its own SFace and YuNet, whose weights lie where it looks before it would fetch them.
 
-    It scales the frame to 640 for the detector by itself. Its other models have no weights here.
+    It scales the frame to 640 for the detector by itself; its other models have no weights here. It is in no extra,
+    because it brings TensorFlow: `pip install deepface tf-keras` beside the extras `peers` and `models`.
     """
     import os
 
@@ -175,6 +176,9 @@ def deepface(spec: Spec) -> Booking:
         if not (weights / f"{its}.onnx").exists():
             (weights / f"{its}.onnx").symlink_to(spec.weights / f"{ours}.onnx")
     os.environ["DEEPFACE_HOME"] = str(spec.root)
+    import onnxruntime  # noqa: F401 - before TensorFlow, which DeepFace brings: the other way round it crashes
+
+    # isort: split
     import cv2
     from deepface import DeepFace
 
@@ -249,5 +253,5 @@ PEERS: dict[str, Callable[[Spec], Booking]] = {
 _NEEDS = {
     **dict.fromkeys((OPENCV, OPENCV_AREA, OPENCV_640, OPENCV_320, OPENCV_STEPS), ("cv2", "onnx", "faiss")),
     **dict.fromkeys((DLIB, DLIB_SCALED), ("face_recognition", "dlib", "faiss")),
-    DEEPFACE: ("deepface", "tensorflow", "cv2", "onnx", "faiss"),
+    DEEPFACE: ("onnxruntime", "deepface", "tensorflow", "cv2", "onnx", "faiss"),
 }
