@@ -43,7 +43,7 @@ NO_KIOSKS_DISPLAY: Final = tuple(
 """Kernel modules of a screen, and those of displays that no board here has."""
 
 
-KIOSK_SLOT_MIB: Final = 1024
+KIOSK_SLOT_MIB: Final = 1536
 """A browser is larger than everything else together."""
 
 
