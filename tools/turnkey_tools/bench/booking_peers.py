@@ -1,4 +1,4 @@
-"""The same booking done with other people's parts: OpenCV, dlib's face_recognition, DeepFace; faiss for the search.
+"""The same booking done with other people's parts: OpenCV, dlib's face_recognition; faiss flat for the search.
 
 Rules kept here:
 1. One thread each. Nobody is made slower than their own documentation would make them; where scaling the picture down
@@ -162,43 +162,6 @@ def face_recognition(spec: Spec, longest_px: int | None) -> Booking:
     return _booking(spec, frames, embed)
 
 
-def deepface(spec: Spec) -> Booking:
-    """DeepFace with its own SFace and YuNet, whose weights lie where it looks before it would fetch them.
-
-    It scales the frame to 640 for the detector by itself; its other models have no weights here. It is in no extra,
-    because it brings TensorFlow: `pip install deepface tf-keras` beside the extras `peers` and `models`.
-    """
-    import os
-
-    weights = spec.root / ".deepface" / "weights"
-    weights.mkdir(parents=True, exist_ok=True)
-    for ours, its in (("sface", "face_recognition_sface_2021dec"), ("yunet", "face_detection_yunet_2023mar")):
-        if not (weights / f"{its}.onnx").exists():
-            (weights / f"{its}.onnx").symlink_to(spec.weights / f"{ours}.onnx")
-    os.environ["DEEPFACE_HOME"] = str(spec.root)
-    import onnxruntime  # noqa: F401 - before TensorFlow, which DeepFace brings: the other way round it crashes
-
-    # isort: split
-    import cv2
-    from deepface import DeepFace
-
-    cv2.setNumThreads(1)
-
-    def embed(frame: NDArray[np.uint8], watch: Watch) -> NDArray[np.float32]:
-        with watch.stage("detect, align and embed"):
-            found = DeepFace.represent(frame, model_name="SFace", detector_backend="yunet")
-            face = max(found, key=lambda one: one["facial_area"]["w"] * one["facial_area"]["h"])
-        return np.asarray(face["embedding"], np.float32)
-
-    def frames(watch: Watch) -> Iterator[NDArray[np.uint8]]:
-        for path in _files(spec):
-            with watch.stage("capture"):
-                frame = cv2.imread(str(path)) if spec.source == "jpeg" else read_raw(path)[..., ::-1]
-            yield np.ascontiguousarray(frame)
-
-    return _booking(spec, frames, embed)
-
-
 def _booking(spec: Spec, frames: Callable[[Watch], Iterator[NDArray[np.uint8]]], embed: Embed) -> Booking:
     import faiss
 
@@ -239,7 +202,6 @@ OPENCV, OPENCV_AREA = "OpenCV, whole frame", "OpenCV, scaled to 640 by area"
 OPENCV_640, OPENCV_320 = "OpenCV, scaled to 640 linearly", "OpenCV, scaled to 320 linearly"
 OPENCV_STEPS = "OpenCV, our steps"
 DLIB, DLIB_SCALED = "face_recognition, whole frame", "face_recognition, scaled to 800"
-DEEPFACE = "DeepFace, SFace and YuNet"
 PEERS: dict[str, Callable[[Spec], Booking]] = {
     OPENCV: lambda spec: opencv(spec, None),
     OPENCV_AREA: lambda spec: opencv(spec, 640, by_area=True),
@@ -248,10 +210,8 @@ PEERS: dict[str, Callable[[Spec], Booking]] = {
     OPENCV_STEPS: opencv_our_steps,
     DLIB: lambda spec: face_recognition(spec, None),
     DLIB_SCALED: lambda spec: face_recognition(spec, 800),
-    DEEPFACE: deepface,
 }
 _NEEDS = {
     **dict.fromkeys((OPENCV, OPENCV_AREA, OPENCV_640, OPENCV_320, OPENCV_STEPS), ("cv2", "onnx", "faiss")),
     **dict.fromkeys((DLIB, DLIB_SCALED), ("face_recognition", "dlib", "faiss")),
-    DEEPFACE: ("onnxruntime", "deepface", "tensorflow", "cv2", "onnx", "faiss"),
 }
