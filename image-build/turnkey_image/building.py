@@ -62,7 +62,7 @@ def build(request: Request, steps: Steps) -> dict[str, Any] | None:
     if not re.fullmatch(VERSION_FORM, request.version):
         raise BuildError(f"{request.version!r} is no version: one to four numbers, as in 1.4.2")
     need_root()
-    boot_programs = ("grub-mkstandalone", "grub-editenv") if request.board.efi else ("mkimage",)
+    boot_programs = ("grub-mkimage", "grub-editenv") if request.board.efi else ("mkimage",)
     card_programs = () if request.root_only else ("genimage", "mkfs.vfat", "mcopy")
     need("mmdebstrap", "zstd", "depmod", "mke2fs", "debugfs", "openssl", *boot_programs, *card_programs)
     began = time.monotonic()

@@ -8,7 +8,6 @@ Rules kept here:
 
 from __future__ import annotations
 
-import os
 import shutil
 import struct
 import zlib
@@ -20,6 +19,8 @@ from turnkey_image.programs import BuildError, Steps, need
 
 BOOT_MIB: Final = 64
 UBOOT_ENV_BYTES: Final = 0x4000
+GRUB_MODULES: Final = ("normal", "part_gpt", "fat", "ext2", "linux", "loadenv", "regexp", "probe", "test", "configfile",
+                       "echo", "sleep", "reboot", "boot")  # fmt: skip
 DATA_TYPE: Final = "4d21b016-b534-45c2-a9fb-5c16e091fd2d"
 """Variable data (UAPI's discoverable partitions): how systemd-repart tells it from the slots, and lets it grow."""
 
@@ -56,7 +57,7 @@ def boot_files(board: Board, root: Path, recipe: Path, work: Path, loud: bool, e
     folder.mkdir()
     arguments = kernel_arguments(board, loud)
     if board.bootloader == "grub":
-        _grub(folder, root, recipe, work, arguments, epoch, steps)
+        _grub(folder, root, recipe, work, arguments, steps)
         return folder
     need("mkimage")
     script = work / "boot.cmd"
@@ -86,22 +87,18 @@ def _pi_firmware(board: Board, folder: Path, root: Path) -> None:
     (folder / "config.txt").write_text(_PI_CONFIG)
 
 
-def _grub(folder: Path, root: Path, recipe: Path, work: Path, arguments: str, epoch: int, steps: Steps) -> None:
-    need("grub-mkstandalone", "grub-editenv")
+def _grub(folder: Path, root: Path, recipe: Path, work: Path, arguments: str, steps: Steps) -> None:
+    need("grub-mkimage", "grub-editenv")
     home = folder / "EFI/BOOT"
     home.mkdir(parents=True)
     first = work / "first.cfg"
-    # The firmware does not say which disk this program came from. It would start a stick that looks the same, too: its
-    # ports are the housing's matter.
-    first.write_text("search --no-floppy --set=root --file /EFI/BOOT/turnkey.cfg\nconfigfile /EFI/BOOT/turnkey.cfg\n")
-    os.utime(first, (epoch, epoch))  # its time goes into the boot loader
     (home / "turnkey.cfg").write_text((recipe / "boot/grub.cfg.in").read_text().replace("@ARGUMENTS@", arguments))
+    # Its root is the partition that it was started from. No grub-mkstandalone: what that packs carries the day's time.
+    first.write_text("configfile /EFI/BOOT/turnkey.cfg\n")
     steps.run(
         "boot loader",
-        ["grub-mkstandalone", "-d", root / "usr/lib/grub/x86_64-efi", "-O", "x86_64-efi", "-o", home / "BOOTX64.EFI",
-         "--modules=part_gpt fat ext2 linux loadenv search_fs_file regexp probe test configfile echo sleep reboot",
-         f"boot/grub/grub.cfg={first}"],
-        environment={"SOURCE_DATE_EPOCH": str(epoch)},
+        ["grub-mkimage", "-d", root / "usr/lib/grub/x86_64-efi", "-O", "x86_64-efi", "-p", "/EFI/BOOT", "-c", first,
+         "-o", home / "BOOTX64.EFI", *GRUB_MODULES],
     )  # fmt: skip
     steps.run("boot counters", ["grub-editenv", home / "grubenv", "create"])
     steps.run(

@@ -29,7 +29,7 @@ PACKAGE_OF: Final = {
     "mke2fs": "e2fsprogs",
     "debugfs": "e2fsprogs",
     "depmod": "kmod",
-    "grub-mkstandalone": "grub-common",
+    "grub-mkimage": "grub-common",
     "grub-editenv": "grub-common",
     "mkimage": "u-boot-tools",
     "mkfs.vfat": "dosfstools",
