@@ -105,8 +105,9 @@ def compile_here(root: Path, steps: Steps) -> None:
     What is not compiled here, `finish.sh` compiles inside. The files name no time and never look at their source again.
     """
     python = shutil.which(f"python{PYTHON}")
-    if python is None:
-        steps.say(f"no python{PYTHON} here: the emulated one compiles, which is slow")
+    # A version switcher's stand-in is found, and says only when it is run that it has no such Python.
+    if python is None or subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode:
+        steps.say(f"no python{PYTHON} here: the device's own compiles, which is slow where it is emulated")
         return
     steps.run(
         "compiling Python",

@@ -6,7 +6,7 @@ the pictures differ, and the frame is looked at like the first.
 
 Rules kept here:
 1. The same means: the face's square, reduced to 16 x 16 pixels, less its mean and scaled to length one, correlates by
-   `SAME` or more. `turnkeyctl bench vision --sameness` measures how far from that two persons stay, even where their
+   `SAME` or more. `turnkeyctl bench sameness` measures how far from that two persons stay, even where their
    eyes and mouths are laid upon each other.
 2. A frame that is sharper than the one before is not the same: it may be the better one.
 3. What is not certain is not the same: another size of frame, a face too small, a square without contrast.
