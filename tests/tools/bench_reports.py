@@ -33,5 +33,6 @@ def sound(printed: str) -> BenchReport:
     assert machine.memory_mb > 0
     assert "unknown" not in (machine.python, machine.kernel)
     assert machine.packages
-    assert report.command.startswith(("turnkeyctl ", "tests/"))
+    # In a test the words behind it are pytest's, and `python -m pytest` has none.
+    assert report.command.split()[0] == "turnkeyctl" or report.command.startswith("tests/")
     return report
