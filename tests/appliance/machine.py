@@ -212,19 +212,26 @@ class Machine:
         *lines, self._pending = (self._pending + got).split(b"\n")
         return [json.loads(line) for line in lines if line.startswith(b"{")]
 
-    def until(self, command: str, wanted: str, within_s: float, every_s: float = 2.0) -> str:
-        """Repeat a command until its output has `wanted` (a pattern). Returns: the output. Raises: MachineError."""
+    def until(self, command: str, wanted: str, within_s: float, every_s: float = 3.0) -> str:
+        """Repeat a command until its output has `wanted` (a pattern). Returns: the output. Raises: MachineError.
+
+        Args:
+            command: shell text.
+            wanted: the pattern.
+            within_s: seconds out here.
+            every_s: seconds of the guest's between two questions: asking must not be what keeps it busy.
+        """
         deadline_s = time.monotonic() + within_s
         last = Answer(0, "")
         while time.monotonic() < deadline_s:
             try:
                 last = self.run(command)
+                if re.search(wanted, last.out):
+                    return last.out
+                self.run(f"sleep {every_s}", every_s + 10)
             except MachineError as error:
                 last = Answer(255, str(error))
                 self._alive()
-            if re.search(wanted, last.out):
-                return last.out
-            time.sleep(every_s)
         raise MachineError(f"{command!r} did not come to {wanted!r} in {within_s:.0f} s; last:\n{last.out[-3000:]}")
 
     def must(self, command: str, timeout_s: float = COMMAND_S) -> str:

@@ -71,16 +71,17 @@ def started_since(run: Run, before: int, wanted: int, within_s: float) -> list[s
             ended += 1
             if ended == ENDED_TIMES:
                 raise MachineError(f"the updater ended, and nothing was started: {said}")
-        time.sleep(5)
+        with suppress(MachineError):
+            run.machine.run("sleep 5", 10)
     return seen
 
 
 def _updater_ended(run: Run) -> str:
     """What the updater said where it has ended; nothing while it works, or while nobody answers."""
     with suppress(MachineError):
-        state = run.machine.run("systemctl show -P ActiveState turnkey-update; ls /run/turnkey-update", 60).out
+        state = run.machine.run("systemctl show -P ActiveState turnkey-update; ls /run/turnkey-update", 15).out
         if state.startswith(("inactive", "failed")) and "restart" not in state:
-            return state + run.machine.run("journalctl -b -u turnkey-update --no-pager | tail -n 15", 60).out
+            return state + run.machine.run("journalctl -b -u turnkey-update --no-pager | tail -n 15", 15).out
     return ""
 
 
