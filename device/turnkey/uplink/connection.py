@@ -9,6 +9,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 from collections.abc import Callable
@@ -100,7 +101,7 @@ class Connection:
 
     def turn(self, timeout_s: float) -> None:
         """Read and write what the socket allows, waiting at most `timeout_s` for it."""
-        code = self._client.loop(timeout_s)
+        code = self._moved(timeout_s)
         if self.failure is not None:
             return
         if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
@@ -132,10 +133,32 @@ class Connection:
         self._client.on_disconnect = None
         if self._client.is_connected():
             self._client.disconnect(_WITH_WILL if self._settings.state else None)
-            self._client.loop(0.0)
+            self._moved(0.0)
         open_socket = self._client.socket()
         if open_socket is not None:
             open_socket.close()
+
+    def _moved(self, timeout_s: float) -> MQTTErrorCode:
+        """What paho's own `loop` does, without its way to wake itself.
+
+        That is a TCP connection from 127.0.0.1 to itself: a port that listens for a moment, and under the unit's
+        IPAddressDeny= a connection that never comes about, which it waits for without an end.
+        """
+        open_socket = self._client.socket()
+        if open_socket is None:
+            return MQTTErrorCode.MQTT_ERR_NO_CONN
+        # What TLS has already taken out of the socket, select() does not see.
+        decrypted = isinstance(open_socket, ssl.SSLSocket) and open_socket.pending() > 0
+        to_write = [open_socket] if self._client.want_write() else []
+        try:
+            readable, writable, _ = select.select([open_socket], to_write, [], 0.0 if decrypted else timeout_s)
+        except (OSError, ValueError):
+            return MQTTErrorCode.MQTT_ERR_CONN_LOST
+        for ready, step in ((decrypted or readable, self._client.loop_read), (writable, self._client.loop_write)):
+            code = step() if ready else MQTTErrorCode.MQTT_ERR_SUCCESS
+            if code != MQTTErrorCode.MQTT_ERR_SUCCESS or self._client.socket() is None:
+                return code
+        return self._client.loop_misc()
 
     def _on_connect(
         self,
