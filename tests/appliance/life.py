@@ -8,7 +8,7 @@ import threading
 import time
 
 from tests.appliance.machine import MachineError
-from tests.appliance.workshop import SETTLE_S, Run
+from tests.appliance.workshop import KEY, SETTLE_S, Run
 
 from turnkey_tools.leads.keys import device_keys
 from turnkey_tools.leads.store import Store
@@ -18,6 +18,7 @@ ALWAYS_UP = ("turnkey-interlock", "turnkey-notary", "turnkey-uplink")
 EXPOSURE = {"turnkey-booth": 1.5, "turnkey-interlock": 1.5, "turnkey-notary": 1.5, "turnkey-uplink": 2.0,
             "turnkey-update": 2.0}  # fmt: skip
 DESK = "lead-desk"
+BOOTHS_PROCESSES = "/sys/fs/cgroup/system.slice/turnkey-booth.service/cgroup.procs"
 
 
 def boot(run: Run) -> dict[str, object]:
@@ -150,9 +151,9 @@ def switch(run: Run) -> dict[str, object]:
     """The key is turned off: the booth is gone, nothing is booked, and neither the key nor a restart brings it back."""
     _running(run)
     timed = run.machine.must(
-        "s=$(date +%s%N); echo 0 > /sys/devices/platform/key-wires/key; "
+        f"s=$(date +%s%N); echo 0 > {KEY}; "
         "while [ -e /run/turnkey-interlock/running ]; do :; done; m=$(date +%s%N); "
-        "while systemctl is-active -q turnkey-booth; do :; done; e=$(date +%s%N); "
+        f"while read -r process < {BOOTHS_PROCESSES}; do :; done 2> /dev/null; e=$(date +%s%N); "
         "echo $(( (m - s) / 1000000 )) $(( (e - s) / 1000000 ))"
     ).split()
     assert run.state() == "MORATORIUM"

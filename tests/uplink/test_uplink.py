@@ -57,6 +57,18 @@ def test_leads_arrive_verified_and_in_order(station: Station) -> None:
         assert outbox.depth() == 0
 
 
+def test_the_uplink_talks_to_nobody_but_the_broker(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+    def talks_to_itself() -> None:
+        raise AssertionError("a connection to itself over 127.0.0.1: its unit's firewall lets none through")
+
+    with station.desk() as desk, station.outbox() as outbox:
+        assert desk.listening(PATIENCE_S)
+        # The desk's client, on a workstation, wakes itself so, and has begun that by now.
+        monkeypatch.setattr(paho, "_socketpair_compat", talks_to_itself)
+        station.put_leads(outbox, 1, 1)
+        assert Uplink(outbox, station.settings()).flush(PATIENCE_S)
+
+
 def test_lead_that_nobody_listens_for_stays_and_says_so(station: Station) -> None:
     with station.outbox() as outbox:
         station.put_leads(outbox, 1, 3)
