@@ -144,7 +144,7 @@ def booking(run: Run) -> dict[str, object]:
     for answer in (enrolled, booked):
         assert json.loads(answer.out.strip().splitlines()[-1])["outcome"] in ("enrolled", "recorded"), answer.out
     said = json.loads(booked.out.strip().splitlines()[-1])
-    return {"leads": len(leads), "verdict": type(leads[0]).__name__, "stages_ms": said.get("stages_ms")}
+    return {"leads": len(leads), "desk_said": type(leads[0]).__name__, "stages_ms": said.get("stages_ms")}
 
 
 def switch(run: Run) -> dict[str, object]:
