@@ -13,7 +13,7 @@ from booking_room import REPOSITORY
 ROOMS = ["settings", "interlock", "capture", "vision", "gallery", "leads", "notary", "uplink", "update", "console"]
 """In the direction of the data; a room imports only rooms before it."""
 
-FOUNDATIONS = {"envelope", "database", "sealed", "pem", "settings_sections"}
+FOUNDATIONS = {"envelope", "database", "sealed", "pem", "recurring", "settings_sections"}
 """What every room may stand on."""
 
 PURE = [

@@ -22,6 +22,7 @@ from turnkey.database import StorageError
 from turnkey.interlock.permit import Permit, Stopped
 from turnkey.leads.records import Expunged, Partition, TamperFound
 from turnkey.notary.recorder import Recorder
+from turnkey.recurring import Recurring
 
 if TYPE_CHECKING:
     # The notary's process goes on rounds too, and has no gallery: it need not read one.
@@ -140,8 +141,9 @@ class HeldToLedger:
         return permit
 
 
-class Rounds:
-    """Asks a question each hour, in a thread of its own, and stops the device where the answer is a reason to.
+class Rounds(Recurring):
+    """Asks a question each hour, first after an hour since the boot has asked it; an answer that is a reason to stops
+    the device.
 
     Args:
         question: returns why the device must stop; None where it need not.
@@ -151,21 +153,8 @@ class Rounds:
     def __init__(
         self, question: Callable[[], str | None], halt: Callable[[str], None], every_s: float = EVERY_S
     ) -> None:
+        super().__init__(self.go, halt, "rounds-failed", every_s)
         self._question = question
-        self._halt = halt
-        self._every_s = every_s
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="rounds", daemon=True)
-
-    def start(self) -> None:
-        """Begin; the first question comes after an hour, since the boot has asked it."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """Ask no more. Safe to call where it never began, and twice."""
-        self._over.set()
-        if self._thread.is_alive():
-            self._thread.join()
 
     def go(self) -> None:
         """One round, now."""
@@ -175,7 +164,3 @@ class Rounds:
             reason = error.reason
         if reason is not None:
             self._halt(reason)
-
-    def _run(self) -> None:
-        while not self._over.wait(self._every_s):
-            self.go()
