@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import struct
-import zlib
-
 import numpy as np
 import pytest
+from capture.picture_files import encoded, raw_png
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -23,29 +20,12 @@ def scene(width: int = 160, height: int = 96) -> NDArray[np.uint8]:
     return np.stack([red, green, blue], axis=2).astype(np.uint8)
 
 
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    out = io.BytesIO()
-    image.save(out, kind, **options)
-    return out.getvalue()
-
-
 def jpeg(**options: object) -> bytes:
     return encoded(Image.fromarray(scene()), "JPEG", quality=95, subsampling=0, **options)
 
 
 def png(**options: object) -> bytes:
     return encoded(Image.fromarray(scene()), "PNG", **options)
-
-
-def png_chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def raw_png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
-    """A PNG written chunk by chunk, for the kinds Pillow cannot write."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    body = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
 
 
 def mean_error(got: NDArray[np.uint8], expected: NDArray[np.uint8]) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import struct
 import subprocess
 import sys
 import warnings
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from capture.picture_files import encoded, png_chunk, raw_png
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -38,29 +37,12 @@ def scene() -> NDArray[np.uint8]:
     return grain
 
 
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    out = io.BytesIO()
-    image.save(out, kind, **options)
-    return out.getvalue()
-
-
 def jpeg(**options: object) -> bytes:
     return encoded(Image.fromarray(scene()), "JPEG", quality=95, subsampling=0, **options)
 
 
 def png(**options: object) -> bytes:
     return encoded(Image.fromarray(scene()), "PNG", **options)
-
-
-def png_chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def raw_png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
-    """A PNG written chunk by chunk, for the kinds Pillow cannot write."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    body = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
 
 
 def reason_of(data: bytes, limits: PictureLimits = DEFAULT_LIMITS) -> str:

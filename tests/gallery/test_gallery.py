@@ -4,46 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from gallery.galleries import KEY, NOW, dead, enrol, live, unit, unlocked
 
 from turnkey.database import StorageDamaged
 from turnkey.gallery.gallery import Gallery, GalleryLocked, OtherModel
 from turnkey.gallery.store import WrongKey
 from turnkey.interlock.permit import Permit, Stopped
-
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-KEY = bytes(range(32))
-MODEL = "sface-0123"
-
-
-def unit(seed: int) -> NDArray[np.float32]:
-    vector = np.random.default_rng(seed).standard_normal(128).astype(np.float32)
-    return vector / np.linalg.norm(vector)
-
-
-def live() -> Permit:
-    return Permit(lambda: 0, 10**9)
-
-
-def dead() -> Permit:
-    permit = live()
-    permit.revoke("key-opened")
-    return permit
-
-
-def unlocked(path: Path, key: bytes = KEY, model_id: str = MODEL) -> Gallery:
-    gallery = Gallery(path, model_id)
-    gallery.unlock(key)
-    return gallery
-
-
-def enrol(gallery: Gallery, reference: str, seed: int, partition: str = "cases") -> int:
-    return gallery.enrol(partition, reference, unit(seed), quality=50, enrolled_at=NOW, permit=live())
 
 
 @pytest.fixture
