@@ -17,11 +17,12 @@ from exchange import room
 from patience import PATIENCE_S, wait_for
 
 from turnkey import pack_socket
+from turnkey.booth_line import BoothUnreachable
 from turnkey.device import Device
 from turnkey.interlock.lease import connect
 from turnkey.interlock.peers import listen
 from turnkey.leads.records import PackPresented
-from turnkey.pack_socket import BoothSilent, Export, Import, PackSaid, ask_for_pack, pack_server, packs_path
+from turnkey.pack_socket import Export, Import, PackSaid, ask_for_pack, pack_server, packs_path
 from turnkey.packs import PackRoom, Progress
 from turnkey.settings import SocketSettings
 
@@ -72,7 +73,7 @@ def test_a_pipe_is_not_waited_for(running: RunningDevice) -> None:
 
 def test_whoever_is_not_the_operator_is_turned_away(running: RunningDevice, file: Path) -> None:
     with running() as device, serving(device, operator="nobody") as path:
-        with pytest.raises(BoothSilent):
+        with pytest.raises(BoothUnreachable):
             asked(path, Import(), file)
         assert not any(isinstance(event, PackPresented) for event in events(device))
 

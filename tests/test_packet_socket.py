@@ -14,11 +14,12 @@ import pytest
 from booking_room import RunningDevice, events
 from packets import packet_file
 
+from turnkey.booth_line import BoothUnreachable
 from turnkey.device import Device
 from turnkey.interlock.lease import connect
 from turnkey.interlock.peers import listen
 from turnkey.leads.records import PacketPresented
-from turnkey.packet_socket import BoothGone, ask_to_apply, packet_server, packets_path
+from turnkey.packet_socket import ask_to_apply, packet_server, packets_path
 from turnkey.settings import SocketSettings
 from turnkey_tools.pilot import Pilot
 
@@ -62,7 +63,7 @@ def test_whoever_is_not_the_operator_is_turned_away(pilot: Pilot, running: Runni
     file = tmp_path / "packet.tkcase"
     file.write_bytes(packet_file(pilot))
     with running() as device, serving(device, operator="nobody") as path, file.open("rb") as opened:
-        with pytest.raises(BoothGone):
+        with pytest.raises(BoothUnreachable):
             ask_to_apply(path, opened.fileno())
         assert not any(isinstance(event, PacketPresented) for event in events(device))
 

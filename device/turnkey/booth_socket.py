@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from turnkey.booth import CaseEnrolled, Recorded, Refusal
 from turnkey.booth_desk import BoothDesk
+from turnkey.booth_line import line_to_booth
 from turnkey.console.room import Dark, Seen
-from turnkey.interlock.lease import connect
 from turnkey.interlock.peers import Server, rights_by_user
 from turnkey.leads.records import Reference, Step
 from turnkey.settings import SocketSettings
@@ -65,10 +65,6 @@ class Glance(BaseModel):
     reason: str = ""
     advice: str = ""
     face: tuple[float, float, float, float] | None = None
-
-
-class BoothUnreachable(Exception):
-    """The booth does not answer; the message says what to do."""
 
 
 NOT_PERMITTED = Said(outcome="refused", step="capture", reason="not-permitted", message="This user may not ask that.")
@@ -154,13 +150,6 @@ def ask_booth(path: Path, errand: Errand, timeout_s: float = ANSWER_TIMEOUT_S) -
     Raises:
         BoothUnreachable: it is not there, or ended before it answered.
     """
-    try:
-        with connect(path) as connection:
-            connection.settimeout(timeout_s)
-            connection.send(errand.model_dump_json().encode())
-            return Said.model_validate_json(connection.recv(MAX_PACKET))
-    except (OSError, ValidationError) as error:
-        raise BoothUnreachable(
-            f"the booth does not answer at {path} ({error or type(error).__name__}): recognition is stopped, "
-            "or its process has ended"
-        ) from error
+    with line_to_booth(path, timeout_s) as booth:
+        booth.send(errand.model_dump_json().encode())
+        return Said.model_validate_json(booth.recv(MAX_PACKET))

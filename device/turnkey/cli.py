@@ -13,7 +13,8 @@ from typing import Annotated, Literal, cast, get_args
 import typer
 from pydantic import ValidationError
 
-from turnkey.booth_socket import BoothUnreachable, Errand, Said, ask_booth, said_of
+from turnkey.booth_line import BoothUnreachable
+from turnkey.booth_socket import Errand, Said, ask_booth, said_of
 from turnkey.commands.case import case_app
 from turnkey.commands.chosen import (
     JsonOption,

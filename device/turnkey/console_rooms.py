@@ -21,10 +21,10 @@ from pydantic import ValidationError
 from turnkey import __version__
 from turnkey.attempt import Refusal
 from turnkey.booth_desk import BoothDesk
+from turnkey.booth_line import BoothUnreachable
 from turnkey.booth_socket import (
     LOOK,
     MAX_GLANCE,
-    BoothUnreachable,
     Errand,
     ask_booth,
     unpack_glance,

@@ -27,9 +27,9 @@ from typing import Annotated, BinaryIO, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from turnkey.attempt import Refusal
+from turnkey.booth_line import line_to_booth
 from turnkey.envelope import MAX_ENVELOPE_BYTES, KeyFileError
 from turnkey.interlock.authority import KeyHex
-from turnkey.interlock.lease import connect
 from turnkey.interlock.peers import Server, rights_by_user
 from turnkey.leads.fields import ReasonCode, Step
 from turnkey.leads.template_pack import PackReason
@@ -111,10 +111,6 @@ _BUSY, _NO_FILE = (
         (PackReason.UNREADABLE, "That is no file on a disk or a stick."),
     )
 )
-
-
-class BoothSilent(Exception):
-    """The booth does not answer; the message says what to do."""
 
 
 _ASKED: TypeAdapter[Export | Import] = TypeAdapter(Annotated[Export | Import, Field(discriminator="ask")])
@@ -223,19 +219,12 @@ def ask_for_pack(
     """Have the booth at `path` carry out an errand on an open file.
 
     Raises:
-        BoothSilent: it is not there, or ended before it answered.
+        BoothUnreachable: it is not there, or ended before it answered.
     """
-    try:
-        with connect(path) as connection:
-            connection.settimeout(SILENCE_S)
-            socket.send_fds(connection, [errand.model_dump_json().encode()], [descriptor])
-            while True:
-                answer = _ANSWER.validate_json(connection.recv(MAX_MESSAGE))
-                if isinstance(answer, PackSaid):
-                    return answer
-                progress(answer.done, answer.of)
-    except (OSError, ValidationError) as error:
-        raise BoothSilent(
-            f"the booth does not answer at {path} ({error or type(error).__name__}): recognition is stopped, "
-            "or its process has ended"
-        ) from error
+    with line_to_booth(path, SILENCE_S) as booth:
+        socket.send_fds(booth, [errand.model_dump_json().encode()], [descriptor])
+        while True:
+            answer = _ANSWER.validate_json(booth.recv(MAX_MESSAGE))
+            if isinstance(answer, PackSaid):
+                return answer
+            progress(answer.done, answer.of)

@@ -17,11 +17,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from turnkey.attempt import Refusal
+from turnkey.booth_line import line_to_booth
 from turnkey.casework import Casework, PacketApplied, read_packet_file
-from turnkey.interlock.lease import connect
 from turnkey.interlock.peers import Server, rights_by_user
 from turnkey.leads.packet import PacketReason
 from turnkey.leads.records import Reference, Step
@@ -58,10 +58,6 @@ class PacketSaid(BaseModel):
     message: str = ""
     search: Literal["done", "none", "refused"] = "none"
     search_reason: str = ""
-
-
-class BoothGone(Exception):
-    """The booth does not answer; the message says what to do."""
 
 
 def packet_said(outcome: PacketApplied | Refusal) -> PacketSaid:
@@ -113,15 +109,8 @@ def ask_to_apply(path: Path, descriptor: int, timeout_s: float = ANSWER_TIMEOUT_
     """Have the booth at `path` apply an open packet file.
 
     Raises:
-        BoothGone: it is not there, or ended before it answered.
+        BoothUnreachable: it is not there, or ended before it answered.
     """
-    try:
-        with connect(path) as connection:
-            connection.settimeout(timeout_s)
-            socket.send_fds(connection, [RIGHT.encode()], [descriptor])
-            return PacketSaid.model_validate_json(connection.recv(MAX_ANSWER))
-    except (OSError, ValidationError) as error:
-        raise BoothGone(
-            f"the booth does not answer at {path} ({error or type(error).__name__}): recognition is stopped, "
-            "or its process has ended"
-        ) from error
+    with line_to_booth(path, timeout_s) as booth:
+        socket.send_fds(booth, [RIGHT.encode()], [descriptor])
+        return PacketSaid.model_validate_json(booth.recv(MAX_ANSWER))

@@ -17,8 +17,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from turnkey.booth_line import line_to_booth
 from turnkey.database import StorageError
-from turnkey.interlock.lease import connect
 from turnkey.interlock.peers import Server, rights_by_user
 from turnkey.leads.fields import Partition, ReasonCode, Reference
 from turnkey.removal import Removed, Remover
@@ -68,10 +68,6 @@ class Gone(BaseModel):
 _ASKED: TypeAdapter[Expunge | Retain] = TypeAdapter(Annotated[Expunge | Retain, Field(discriminator="ask")])
 
 
-class NobodyRemoves(Exception):
-    """The booth does not answer; what is to go can be removed without it."""
-
-
 def removal_server(remover: Remover, listener: socket.socket, settings: SocketSettings) -> Server:
     """Serves a remover over `listener` to the operator, and to the booth's user what its timer asks."""
     rights = rights_by_user(
@@ -114,12 +110,8 @@ def ask_to_remove(path: Path, errand: Expunge | Retain, timeout_s: float = ANSWE
     """Have the booth at `path` remove something.
 
     Raises:
-        NobodyRemoves: it is not there, or ended before it answered.
+        BoothUnreachable: it is not there, or ended before it answered; what is to go can be removed without it.
     """
-    try:
-        with connect(path) as connection:
-            connection.settimeout(timeout_s)
-            connection.send(errand.model_dump_json().encode())
-            return Gone.model_validate_json(connection.recv(MAX_PACKET))
-    except (OSError, ValidationError) as error:
-        raise NobodyRemoves(f"the booth does not answer at {path}: {error}") from error
+    with line_to_booth(path, timeout_s) as booth:
+        booth.send(errand.model_dump_json().encode())
+        return Gone.model_validate_json(booth.recv(MAX_PACKET))

@@ -15,9 +15,10 @@ from typing import Annotated
 
 import typer
 
+from turnkey.booth_line import BoothUnreachable
 from turnkey.casework import read_packet_file
 from turnkey.commands.chosen import JsonOption, chosen_device, chosen_settings, fail, interlock_socket
-from turnkey.packet_socket import BoothGone, PacketSaid, ask_to_apply, packet_said, packets_path
+from turnkey.packet_socket import PacketSaid, ask_to_apply, packet_said, packets_path
 
 PACKET_SUFFIX = ".tkcase"
 
@@ -60,7 +61,7 @@ def _asked(file: Path) -> PacketSaid:
     try:
         with file.open("rb") as opened:
             return ask_to_apply(packets_path(chosen_settings().interlock.socket), opened.fileno())
-    except BoothGone as error:
+    except BoothUnreachable as error:
         fail(f"refused (booth-gone): {error}")
     except OSError as error:
         fail(f"{file}: {error.strerror}")

@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from turnkey.booth_line import BoothUnreachable
 from turnkey.commands.chosen import chosen_room, chosen_settings, fail, interlock_socket
 from turnkey.commands.gallery_pack import add_packs
 from turnkey.database import StorageError
@@ -30,7 +31,7 @@ from turnkey.leads.policy import SignedPolicy
 from turnkey.leads.records import Partition
 from turnkey.recording import system_clocks
 from turnkey.removal import Remover
-from turnkey.removal_socket import Expunge, Gone, NobodyRemoves, Retain, ask_to_remove, carry_out, removals_path
+from turnkey.removal_socket import Expunge, Gone, Retain, ask_to_remove, carry_out, removals_path
 
 SETTLE_S = 5.0
 """How long a command waits for its first lease, or for the key's debounce."""
@@ -136,7 +137,7 @@ def have_removed(errand: Expunge | Retain) -> Gone:
     """Have the booth's process remove it where that runs; do it here where it does not."""
     gone: Gone | None = None
     if interlock_socket() is not None:
-        with suppress(NobodyRemoves):
+        with suppress(BoothUnreachable):
             gone = ask_to_remove(removals_path(chosen_settings().interlock.socket), errand)
     if gone is None:
         with chosen_room() as room:

@@ -19,11 +19,12 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from turnkey.booth_line import BoothUnreachable
 from turnkey.commands.chosen import JsonOption, chosen_device, chosen_settings, fail, interlock_socket
 from turnkey.envelope import MAX_ENVELOPE_BYTES, KeyFileError
 from turnkey.gallery.snapshot import sync_folder
 from turnkey.gallery_room import room_of
-from turnkey.pack_socket import BoothSilent, Export, Import, PackSaid, ask_for_pack, carry_out, packs_path
+from turnkey.pack_socket import Export, Import, PackSaid, ask_for_pack, carry_out, packs_path
 from turnkey.packs import Progress as Told
 from turnkey.packs import pack_room
 from turnkey.sealed import SealingKey
@@ -109,7 +110,7 @@ def _done(errand: Export | Import, file: BinaryIO, told: Told) -> PackSaid:
             return carry_out(pack_room(room_of(device)), errand, file, told)
     try:
         return ask_for_pack(packs_path(chosen_settings().interlock.socket), errand, file.fileno(), told)
-    except BoothSilent as error:
+    except BoothUnreachable as error:
         fail(f"refused (booth-gone): {error}")
 
 
