@@ -132,7 +132,8 @@ def rollback(run: Run) -> dict[str, object]:
 
 
 def powercut(run: Run) -> dict[str, object]:
-    """The power goes at random moments of an installation; every time the device starts, and is stopped as it was."""
+    """The power goes at random moments of an installation; every time the device starts, and is stopped as it was. In
+    the end an installation that nobody disturbs is taken, started and kept."""
     moments = random.Random(run.seed)  # noqa: S311 - moments, not secrets
     settled(run)
     began = time.monotonic()
@@ -157,4 +158,20 @@ def powercut(run: Run) -> dict[str, object]:
         after = version_running(run)
         assert after in (before, VERSIONS["v2"]), f"cut {number}: {before} became {after}"
         cuts.append({"after_s": round(wait_s, 1), "slot": slot, "version": after, "agent_s": up_s})
-    return {"seed": run.seed, "whole_install_s": round(whole_s), "cuts": cuts}
+    return {"seed": run.seed, "whole_install_s": round(whole_s), "cuts": cuts, "then": installed_and_started(run)}
+
+
+def installed_and_started(run: Run) -> dict[str, str]:
+    """Install the stick's bundle and restart in order. Returns: the slot that was kept, and its version."""
+    started = len(run.machine.slots_started())
+    installed = run.machine.run(f"rauc install {stick(run)}/update.raucb", INSTALL_S)
+    assert installed.rc == 0, installed.out[-2000:]
+    left = next(name for name, state in slots(run).items() if state["state"] == "booted")
+    run.power_off()
+    settled(run)
+    (slot,) = run.machine.slots_started()[started:]
+    states = slots(run)
+    assert slot != left, f"slot {slot} was started again after an installation into the other"
+    assert states[slot]["boot_status"] == "good", f"slot {slot}: {states[slot]}"
+    run.until_state("MORATORIUM")
+    return {"slot": slot, "version": version_running(run)}
