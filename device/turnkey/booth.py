@@ -8,7 +8,7 @@ Rules kept here, in the order in which they are enforced:
    enrolment is taken back, and the discarding is on the ledger. Frames are looked at as they are taken, which is one
    step; no template is computed before the capture is on the ledger.
 3. Frames and templates live in this function's variables only, one frame at a time, and a frame's pixels are
-   overwritten as soon as it was looked at, whatever came of it.
+   overwritten as soon as it was looked at, whatever came of it: with zeros, or with the next frame of the press.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Literal
 from turnkey.attempt import Attempt, Attempts, Gate, Refuse
 from turnkey.attempt import Refusal as Refusal
 from turnkey.capture.camera import Camera, CameraError, Frame
-from turnkey.capture.overwriting import overwrite
+from turnkey.capture.overwriting import overwritten
 from turnkey.gallery.gallery import Gallery
 from turnkey.gallery_steps import GallerySteps, Origin
 from turnkey.leads.decision import Group
@@ -133,7 +133,7 @@ class Booth:
 
         limits = attempt.policy.policy.quality_limits(self._analyzer.limits)
         try:
-            with closing(self._frames(attempt)) as frames:
+            with closing(self._frames(attempt)) as taken, closing(overwritten(taken)) as frames:
                 outcome = self._analyzer.analyze_burst(frames, attempt.permit, limits, seen=record)
         except CameraError as error:
             raise Refuse("capture", error.reason, str(error)) from error
@@ -149,15 +149,12 @@ class Booth:
         return outcome
 
     def _frames(self, attempt: Attempt) -> Generator[Frame]:
-        """The frames of one press; each is overwritten when the next is asked for, or none is any more."""
+        """The frames of one press, timed."""
         with closing(self._camera.burst(attempt.permit, self._burst)) as burst:
             while True:
                 with attempt.stage("capture"):
                     frame = next(burst, None)
                 if frame is None:
                     return
-                try:
-                    yield frame
-                finally:
-                    overwrite((frame,))
-                del frame
+                yield frame
+                del frame  # before the next is taken: one frame's memory at a time

@@ -11,7 +11,7 @@ import pytest
 from patience import PATIENCE_S
 from PIL import Image
 
-from turnkey.capture.camera import PREVIEW_SIDE_PX, Camera, CameraError
+from turnkey.capture.camera import PREVIEW_SIDE_PX, Camera, CameraError, Frame
 from turnkey.capture.folder import FolderCamera
 from turnkey.capture.gstreamer import GstreamerCamera
 from turnkey.capture.picamera import PiCamera
@@ -142,6 +142,16 @@ def test_a_burst_has_a_frame_and_never_more_than_were_asked_for(camera: Camera, 
 def test_the_frames_of_a_burst_come_in_the_order_they_were_taken(camera: Camera, clock: Clock) -> None:
     taken = [frame.taken_ns for _ in range(2) for frame in camera.burst(living(clock), 3)]
     assert taken == sorted(set(taken))
+
+
+def test_only_a_frame_that_is_lent_is_overwritten_by_the_next(camera: Camera, clock: Clock) -> None:
+    earlier: list[tuple[Frame, np.ndarray]] = []
+    for frame in camera.burst(living(clock), 3):
+        for before, copied in earlier:
+            assert np.may_share_memory(frame.pixels, before.pixels) == before.lent
+            assert before.lent or (before.pixels == copied).all()
+        earlier.append((frame, frame.pixels.copy()))
+    assert earlier
 
 
 def test_a_preview_is_small_and_of_the_same_colours(camera: Camera, clock: Clock) -> None:

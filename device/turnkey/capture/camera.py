@@ -8,7 +8,8 @@ Rules kept here:
 2. Pixels stay in memory: no adapter writes a frame anywhere.
 3. Every failure is a `CameraError` with a reason code that says what to do.
 4. A preview takes nothing: the frame that a press of the shutter would have got is still to be had.
-5. A press gives its frames one at a time: 12 MP are 37 MB, and five of them were half of a booking's memory.
+5. A press gives its frames one at a time: 12 MP are 37 MB, and five of them were half of a booking's memory. An adapter
+   may take them all into the same memory, each over the one before, and then says so (`Frame.lent`).
 """
 
 from __future__ import annotations
@@ -43,11 +44,21 @@ class Frame:
             their own that nothing else holds, for whoever uses the frame up overwrites it (`overwriting`).
         taken_ns: monotonic clock at the shutter, nanoseconds.
         source: what produced it, for messages; never stored and never reported.
+        lent: the press's next frame is taken into the same memory, over these pixels, so that only the last of them has
+            to be overwritten by whoever used them up.
     """
 
     pixels: NDArray[np.uint8]
     taken_ns: int
     source: str
+    lent: bool = False
+
+
+def read_only(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The same pixels, not to be changed through what is handed out."""
+    view = pixels.view()
+    view.flags.writeable = False
+    return view
 
 
 class Camera(Protocol):

@@ -20,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from turnkey.capture.camera import CameraError, Frame
+from turnkey.capture.camera import CameraError, Frame, read_only
 from turnkey.capture.freezing import FrozenFrames, digest_of
 from turnkey.capture.picture import shrunk
 from turnkey.interlock.permit import Permit
@@ -31,6 +31,7 @@ _TAIL: Final = (
 )
 _LOCKS: Final = ("aelock", "awblock")
 _STALE_FRAMES: Final = 64
+_NOTHING: Final = np.empty((0, 0, 3), np.uint8)
 
 
 def _gstreamer() -> Any:
@@ -96,10 +97,12 @@ class GstreamerCamera:
     def burst(self, permit: Permit, most: int) -> Generator[Frame]:
         """`most` frames of one press. Raises: as `capture`."""
         held = most > 1 and self._hold(True)
+        memory = _NOTHING
         try:
             for _ in range(most):
                 taken_ns = self._monotonic_ns()
-                yield Frame(pixels=self._pixels(permit), taken_ns=taken_ns, source="camera")
+                memory = self._pixels(permit, memory)
+                yield Frame(read_only(memory), taken_ns, "camera", lent=True)
         finally:
             if held:
                 self._hold(False)
@@ -107,28 +110,29 @@ class GstreamerCamera:
     def preview(self, permit: Permit) -> Frame:
         """The next frame, small. Raises: as `capture`."""
         taken_ns = self._monotonic_ns()
-        return Frame(pixels=shrunk(self._pixels(permit)), taken_ns=taken_ns, source="camera")
+        return Frame(read_only(shrunk(self._pixels(permit, _NOTHING))), taken_ns, "camera")
 
     def close(self) -> None:
         """Give the camera back. Safe to call twice."""
         self._closed = True
         self._give_up()
 
-    def _pixels(self, permit: Permit) -> NDArray[np.uint8]:
+    def _pixels(self, permit: Permit, memory: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The next frame: in `memory`, if it has the frame's shape."""
         permit.check()
         if self._closed:
             raise CameraError("camera-closed", "The camera is closed. Restart the booking.")
         try:
-            pixels = self._next()
+            pixels = self._next(memory)
         except CameraError:
             self._give_up()
             permit.check()
             self._open()
-            pixels = self._next()
+            pixels = self._next(memory)
         permit.check()
         return pixels
 
-    def _next(self) -> NDArray[np.uint8]:
+    def _next(self, memory: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self._pipeline is None:
             self._open()
         pressed = self._running_time() if self._live else None
@@ -143,7 +147,7 @@ class GstreamerCamera:
             if pts <= self._last_pts or (pressed is not None and at < pressed):
                 continue
             self._last_pts = pts
-            pixels = self._copied(sample)
+            pixels = self._copied(sample, memory)
             if self._frozen.frozen(digest_of(pixels)):
                 break
             return pixels
@@ -153,8 +157,8 @@ class GstreamerCamera:
         clock = self._pipeline.get_clock()
         return 0 if clock is None else int(clock.get_time() - self._pipeline.get_base_time())
 
-    def _copied(self, sample: Any) -> NDArray[np.uint8]:
-        """(height, width, 3) uint8, RGB, in memory of its own; GStreamer pads rows to four bytes."""
+    def _copied(self, sample: Any, memory: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(height, width, 3) uint8, RGB, in `memory` or in new memory; GStreamer pads rows to four bytes."""
         structure = sample.get_caps().get_structure(0)
         width, height = structure.get_value("width"), structure.get_value("height")
         buffer = sample.get_buffer()
@@ -163,10 +167,10 @@ class GstreamerCamera:
             raise CameraError("camera-lost", "A frame of the camera cannot be read. Restart it.")
         try:
             rows = np.frombuffer(view.data, dtype=np.uint8).reshape(height, -1)
-            pixels = np.ascontiguousarray(rows[:, : width * 3]).reshape(height, width, 3).copy()
+            pixels = memory if memory.shape == (height, width, 3) else np.empty((height, width, 3), np.uint8)
+            pixels.reshape(height, width * 3)[:] = rows[:, : width * 3]
         finally:
             buffer.unmap(view)
-        pixels.flags.writeable = False
         return pixels
 
     def _loss(self) -> CameraError:

@@ -13,12 +13,16 @@ What CPython and numpy allow, and what they do not:
 Rules kept here:
 1. Only C-contiguous arrays are overwritten, so that no neighbouring memory can be.
 2. Overwriting a frame twice, or one that is read-only, is no error.
+3. A frame that is lent is overwritten by the next of its press, the last one here; so is one whose successor lies
+   elsewhere after all.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+
+import numpy as np
 
 from turnkey.capture.camera import Frame
 
@@ -34,3 +38,25 @@ def overwrite(frames: Iterable[Frame]) -> None:
         if not pixels.flags.c_contiguous:
             raise ValueError("a frame's pixels are C-contiguous")
         ctypes.memset(pixels.ctypes.data, 0, pixels.nbytes)
+
+
+def overwritten(frames: Iterable[Frame]) -> Generator[Frame]:
+    """The frames of one press, each overwritten once the next is asked for, or none is any more, whatever came between.
+
+    Raises:
+        ValueError: as `overwrite`.
+    """
+    used: Frame | None = None
+    try:
+        for frame in frames:
+            if used is not None and not np.may_share_memory(used.pixels, frame.pixels):
+                overwrite((used,))
+            used = frame
+            yield frame
+            if not frame.lent:
+                overwrite((frame,))
+                used = None
+            del frame
+    finally:
+        if used is not None:
+            overwrite((used,))

@@ -81,23 +81,26 @@ def cut_square(frame: NDArray[np.uint8], left: float, top: float, extent: float,
     """
     height, width = frame.shape[:2]
     scale = side / extent
-    result = Image.new("RGB", (side, side))
     # The part of the cut that the frame covers, in whole output pixels.
     x0, x1 = _covered(left, width, scale, side)
     y0, y1 = _covered(top, height, scale, side)
-    if x1 > x0 and y1 > y0:
-        # Edges in corner coordinates: the frame spans 0 to width.
-        across = _thinning(left + 0.5 + x0 / scale, left + 0.5 + x1 / scale, width, scale)
-        down = _thinning(top + 0.5 + y0 / scale, top + 0.5 + y1 / scale, height, scale)
-        thinned = _thinned(frame, down.samples, across.samples)
-        box = (
-            max(across.low, 0.0),
-            max(down.low, 0.0),
-            min(across.high, thinned.shape[1]),
-            min(down.high, thinned.shape[0]),
-        )
-        part = Image.fromarray(thinned).resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, box=box)
-        result.paste(part, (x0, y0))
+    if x1 <= x0 or y1 <= y0:
+        return View(np.zeros((side, side, 3), np.uint8), left, top, scale)
+    # Edges in corner coordinates: the frame spans 0 to width.
+    across = _thinning(left + 0.5 + x0 / scale, left + 0.5 + x1 / scale, width, scale)
+    down = _thinning(top + 0.5 + y0 / scale, top + 0.5 + y1 / scale, height, scale)
+    thinned = _thinned(frame, down.samples, across.samples)
+    box = (
+        max(across.low, 0.0),
+        max(down.low, 0.0),
+        min(across.high, thinned.width),
+        min(down.high, thinned.height),
+    )
+    part = thinned.resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, box=box)
+    if part.size == (side, side):
+        return View(np.asarray(part), left, top, scale)
+    result = Image.new("RGB", (side, side))
+    result.paste(part, (x0, y0))
     return View(np.asarray(result), left, top, scale)
 
 
@@ -121,13 +124,17 @@ def _thinning(low: float, high: float, length: int, scale: float) -> _Thinning:
     return _Thinning(slice(start, last, step), (low - first - lag) / step, (high - first - lag) / step)
 
 
-def _thinned(frame: NDArray[np.uint8], rows: slice, columns: slice) -> NDArray[np.uint8]:
-    """A contiguous copy of some rows and columns. A pixel is moved as one item of three bytes: twice as quick as three
-    items of one, and the same bytes."""
-    if frame.strides[2] != 1:
-        return np.ascontiguousarray(frame[rows, columns])
-    pixels = np.ascontiguousarray(frame.view("V3")[rows, columns])
-    return pixels.view(np.uint8).reshape(*pixels.shape[:2], 3)
+def _thinned(frame: NDArray[np.uint8], rows: slice, columns: slice) -> Image.Image:
+    """Some rows and columns. A pixel is moved as one item of four bytes, the last of them its neighbour's, which Pillow
+    leaves out: a third of the time of three bytes."""
+    stride, step = frame.strides[0], 3 * columns.step
+    shape = (len(range(*rows.indices(frame.shape[0]))), len(range(*columns.indices(frame.shape[1]))))
+    first = rows.start * stride + columns.start * 3
+    last = first + (shape[0] - 1) * rows.step * stride + (shape[1] - 1) * step
+    if not frame.flags.c_contiguous or last + 4 > frame.nbytes:  # behind the frame's last pixel there is no neighbour
+        return Image.fromarray(np.ascontiguousarray(frame[rows, columns]))
+    pixels = np.ndarray(shape, np.uint32, frame.data, first, (rows.step * stride, step))
+    return Image.frombytes("RGB", shape[::-1], np.ascontiguousarray(pixels).data, "raw", "RGBX")
 
 
 def _covered(start: float, length: int, scale: float, side: int) -> tuple[int, int]:

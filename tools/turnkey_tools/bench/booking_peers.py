@@ -29,7 +29,7 @@ from PIL import Image
 from turnkey.envelope import SigningKey, sign
 from turnkey.vision.embedder import unit
 from turnkey_tools.bench.booking_same_steps import SameSteps
-from turnkey_tools.bench.booking_scene import read_raw
+from turnkey_tools.bench.booking_scene import raw_frames
 from turnkey_tools.bench.synthetic import Population, Spread
 
 if TYPE_CHECKING:
@@ -128,10 +128,7 @@ def opencv_our_steps(spec: Spec) -> Booking:
 def _opencv_frames(spec: Spec, watch: Watch) -> Iterator[NDArray[np.uint8]]:
     import cv2
 
-    for path in _files(spec):
-        with watch.stage("capture"):
-            frame = cv2.imread(str(path)) if spec.source == "jpeg" else read_raw(path)
-        yield np.asarray(frame)
+    yield from _frames(spec, watch, lambda path: np.asarray(cv2.imread(str(path)), np.uint8))
 
 
 def face_recognition(spec: Spec, longest_px: int | None) -> Booking:
@@ -154,10 +151,7 @@ def face_recognition(spec: Spec, longest_px: int | None) -> Booking:
             return np.asarray(peer.face_encodings(frame, [place])[0], np.float32)
 
     def frames(watch: Watch) -> Iterator[NDArray[np.uint8]]:
-        for path in _files(spec):
-            with watch.stage("capture"):
-                frame = peer.load_image_file(str(path)) if spec.source == "jpeg" else read_raw(path)
-            yield np.asarray(frame)
+        yield from _frames(spec, watch, lambda path: np.asarray(peer.load_image_file(str(path)), np.uint8))
 
     return _booking(spec, frames, embed)
 
@@ -193,9 +187,18 @@ def _booking(spec: Spec, frames: Callable[[Watch], Iterator[NDArray[np.uint8]]],
     return book
 
 
-def _files(spec: Spec) -> list[Path]:
-    folder, ending = ("burst/00.burst", "jpg") if spec.source == "jpeg" else ("raw", "rgb")
-    return sorted((spec.root / folder).glob(f"*.{ending}"))
+def _frames(spec: Spec, watch: Watch, decode: Callable[[Path], NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+    """The burst: decoded with the peer's own decoder, or raw as the device's camera hands it over."""
+    if spec.source == "jpeg":
+        frames = (decode(path) for path in sorted((spec.root / "burst" / "00.burst").glob("*.jpg")))
+    else:
+        frames = raw_frames(sorted((spec.root / "raw").glob("*.rgb")))
+    while True:
+        with watch.stage("capture"):
+            frame = next(frames, None)
+        if frame is None:
+            return
+        yield frame
 
 
 OPENCV, OPENCV_AREA = "OpenCV, whole frame", "OpenCV, scaled to 640 by area"

@@ -10,7 +10,7 @@ Rules kept here:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from turnkey.capture.camera import Camera, CameraError, Frame
+from turnkey.capture.camera import Camera, CameraError, Frame, read_only
 from turnkey.capture.folder import FolderCamera
 from turnkey.device import Device
 from turnkey.envelope import peek
@@ -62,9 +62,14 @@ def write_burst(portrait: NDArray[np.uint8], folder: Path, seed: int = 1) -> Non
         pixels.tofile(raw / f"{number}.rgb")
 
 
-def read_raw(path: Path) -> NDArray[np.uint8]:
-    """(3024, 4032, 3) uint8 RGB, new memory each time: what a camera's driver hands over."""
-    return np.fromfile(path, np.uint8).reshape(HEIGHT, WIDTH, 3)
+def raw_frames(paths: Sequence[Path]) -> Generator[NDArray[np.uint8]]:
+    """(3024, 4032, 3) uint8 RGB, one after the other in the same memory, as from a camera's driver."""
+    memory = np.empty((HEIGHT, WIDTH, 3), np.uint8)
+    for path in paths:
+        with path.open("rb", buffering=0) as file:
+            if file.readinto(memory.data) != memory.nbytes:
+                raise OSError(f"{path} is not a whole frame")
+        yield memory
 
 
 class RawCamera:
@@ -80,9 +85,10 @@ class RawCamera:
 
     def burst(self, permit: Permit, most: int) -> Generator[Frame]:
         """As many as there are, at most `most`."""
-        for path in self._files[:most]:
+        permit.check()
+        for pixels in raw_frames(self._files[:most]):
+            yield Frame(read_only(pixels), self._now_ns(), "raw", lent=True)
             permit.check()
-            yield Frame(read_raw(path), self._now_ns(), path.name)
 
     def preview(self, permit: Permit) -> Frame:
         """Nothing is previewed. Raises: CameraError."""
