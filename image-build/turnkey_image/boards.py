@@ -58,9 +58,11 @@ class Board:
         compatible: RAUC's name for everything that the same bundle runs on.
         packages: Debian packages beside `EVERYWHERE`.
         components: of the Debian archive.
+        backported: what apt takes from the archive's backports, as apt_preferences(5) names packages; nothing else.
         modules: kernel modules that the initramfs carries, so that the slot's file system is found.
         bootloader: RAUC's name of it.
         console: kernel console; None: none, which is what a device in a booking room has.
+        ramdisk_address: where U-Boot puts the initramfs; None: where U-Boot itself would.
         efi: the boot partition is an EFI system partition.
         device_trees: kernel's names of the device trees on the boot partition.
         has_kernel_modules: folders under kernel/ that stay although the other boards do without.
@@ -77,6 +79,8 @@ class Board:
     bootloader: str
     console: str | None = None
     components: tuple[str, ...] = ("main",)
+    backported: tuple[str, ...] = ()
+    ramdisk_address: str | None = None
     efi: bool = False
     device_trees: tuple[str, ...] = ()
     has_kernel_modules: tuple[str, ...] = ()
@@ -88,14 +92,21 @@ class Board:
         return replace(self, name=f"{self.name}-kiosk", compatible=f"{self.compatible}-kiosk", slot_mib=KIOSK_SLOT_MIB)
 
 
-_PI_MODULES: Final = ("sdhci_iproc", "mmc_block", "bcm2835", "bcm2835_wdt", "reset_raspberrypi", "pcie_brcmstb", "ext4")
-_PI_PACKAGES: Final = ("linux-image-arm64", "raspi-firmware", "u-boot-rpi", "systemd-repart")
+_PI_RAMDISK: Final = "0x06000000"
+"""U-Boot's own address for it on a Pi, 0x02700000, is in the middle of a kernel of 50 MiB."""
 
-_PI_CAMERA: Final = (
+_PI5_CARD: Final = ("sdhci_brcmstb", "pinctrl_brcmstb_bcm2712", "gpio_brcmstb")
+_PI_REGULATORS: Final = ("fixed", "gpio_regulator")
+"""Without them the card's controller waits for its supply, and the root file system never comes."""
+
+_PI_PACKAGES: Final = ("linux-image-arm64", "raspi-firmware", "u-boot-rpi", "systemd-repart", "python3-gi",
+                       "gir1.2-gstreamer-1.0", "gstreamer1.0-plugins-base", "gstreamer1.0-plugins-good")  # fmt: skip
+
+_USB_CAMERA: Final = (
     "drivers/media/mc", "drivers/media/v4l2-core", "drivers/media/common", "drivers/media/usb/uvc",
 )  # fmt: skip
-"""A camera on USB. For one on the board's own connector Debian's kernel (6.12) has no driver: not for the Pi 4's
-receiver, nor for the chip that the Pi 5 has its receiver, its network and its pins on."""
+"""A camera on USB, by GStreamer's v4l2src. For one on the board's own connector Debian's kernels lack drivers: of the
+Pi 4's receiver, and of every sensor that Raspberry Pi sells (7.3 has the Pi 5's receiver, 6.12 neither)."""
 
 BOARDS: Final = {
     board.name: board
@@ -118,10 +129,11 @@ BOARDS: Final = {
             compatible="turnkey-rpi4",
             packages=_PI_PACKAGES,
             components=("main", "non-free-firmware"),
-            modules=_PI_MODULES,
+            modules=("sdhci_iproc", "bcm2835", *_PI_REGULATORS, "bcm2835_wdt", "reset_raspberrypi", "ext4"),
             bootloader="uboot",
+            ramdisk_address=_PI_RAMDISK,
             device_trees=("broadcom/bcm2711-rpi-4-b.dtb", "broadcom/bcm2711-rpi-400.dtb"),
-            has_kernel_modules=_PI_CAMERA,
+            has_kernel_modules=_USB_CAMERA,
         ),
         Board(
             name="rpi5",
@@ -130,10 +142,12 @@ BOARDS: Final = {
             compatible="turnkey-rpi5",
             packages=_PI_PACKAGES,
             components=("main", "non-free-firmware"),
-            modules=_PI_MODULES,
+            backported=("src:linux", "src:linux-signed-arm64", "src:linux-base"),
+            modules=(*_PI5_CARD, *_PI_REGULATORS, "bcm2835_wdt", "ext4"),
             bootloader="uboot",
-            device_trees=("broadcom/bcm2712-rpi-5-b.dtb",),
-            has_kernel_modules=_PI_CAMERA,
+            ramdisk_address=_PI_RAMDISK,
+            device_trees=("broadcom/bcm2712-rpi-5-b.dtb", "broadcom/bcm2712-d-rpi-5-b.dtb"),
+            has_kernel_modules=_USB_CAMERA,
         ),
         Board(
             name="qemu-amd64",

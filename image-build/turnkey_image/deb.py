@@ -6,7 +6,7 @@ Rules kept here:
 1. Nothing starts by being installed: without an identity no unit finds its key, and the interlock starts stopped.
 2. Removing keeps /var/lib: a ledger is evidence. Only an explicit purge says what lies there, and leaves it.
 3. The package has no dependency on the operating system's Python packages; of its Python it needs the version that its
-   wheels were made for, and says so.
+   wheels were made for, and says so. Only a camera by GStreamer takes one from it, python3-gi.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ _ENABLED: Final = ("turnkey-identity.service", "turnkey-interlock.service", "tur
                    "turnkey-update.timer", "turnkey-retain.timer", "turnkey-console.socket",
                    "turnkey-console.service")  # fmt: skip
 
+IMAGES_OWN: Final = ("turnkey-health.service", "turnkey-kiosk.service")
+"""Units that choose a slot and show a browser: what they run is in the image alone."""
+
 _AFTER: Final = f"""\
 #!/bin/sh
 set -e
@@ -40,9 +43,11 @@ systemd-sysusers turnkey.conf
 systemd-tmpfiles --create turnkey.conf || true
 mkdir -p /etc/turnkey
 [ -e /var/lib/turnkey-site ] || ln -s /etc/turnkey /var/lib/turnkey-site
+# The units may not write where the programs lie: what is not compiled now is compiled again at each start.
+/opt/turnkey/bin/python3 -I -m compileall -q /opt/turnkey/lib || true
+systemctl enable --quiet {" ".join(_ENABLED)}
 if [ -d /run/systemd/system ]; then
   systemctl daemon-reload
-  systemctl enable --quiet {" ".join(_ENABLED)}
   udevadm control --reload 2> /dev/null || true
 fi
 if [ "$1" = configure ] && [ -z "$2" ]; then
@@ -55,6 +60,7 @@ set -e
 if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
   systemctl disable --now --quiet 'turnkey-*.service' 'turnkey-*.path' 'turnkey-*.timer' 2> /dev/null || true
 fi
+find /opt/turnkey -depth -type d -name __pycache__ -exec rm -rf {} +
 """
 _AFTER_REMOVAL: Final = """\
 #!/bin/sh
@@ -78,6 +84,7 @@ Section: misc
 Priority: optional
 Depends: python3 (>= {python}), python3 (<< {major}.{int(minor) + 1}), systemd (>= 249), udev
 Recommends: rauc
+Suggests: python3-gi, gir1.2-gstreamer-1.0, gstreamer1.0-plugins-good
 Description: booking-room appliance with a stop that can be proved
  Searches booking photographs in a local gallery of open cases and reports signed investigative leads over MQTT.
  A hardware key switch enforces a moratorium; everything is on a ledger that outsiders can verify.
@@ -100,6 +107,8 @@ def make(architecture: str, python: str, version: str, out: Path, steps: Steps) 
     shutil.rmtree(work, ignore_errors=True)
     environment.install(work, REPOSITORY, MACHINES[architecture], steps, python)
     lay_out_units(REPOSITORY, work)
+    for name in IMAGES_OWN:
+        (work / "usr/lib/systemd/system" / name).unlink()
     for name in ("usr/bin/turnkey", "usr/lib/turnkey/seal-identity", "usr/lib/systemd/system-generators/turnkey-site"):
         target = work / name
         target.parent.mkdir(parents=True, exist_ok=True)

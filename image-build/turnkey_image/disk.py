@@ -32,8 +32,6 @@ arm_64bit=1
 kernel=u-boot.bin
 enable_uart=0
 disable_splash=1
-dtoverlay=disable-wifi
-dtoverlay=disable-bt
 """
 
 
@@ -61,7 +59,8 @@ def boot_files(board: Board, root: Path, recipe: Path, work: Path, loud: bool, e
         return folder
     need("mkimage")
     script = work / "boot.cmd"
-    script.write_text((recipe / "boot/boot.cmd.in").read_text().replace("@ARGUMENTS@", arguments))
+    text = (recipe / "boot/boot.cmd.in").read_text().replace("@ARGUMENTS@", arguments)
+    script.write_text(text.replace("@RAMDISK@", board.ramdisk_address or "${ramdisk_addr_r}"))
     steps.run(
         "boot script",
         ["mkimage", "-A", "arm64", "-T", "script", "-O", "linux", "-C", "none", "-n", "turnkey", "-d", script,

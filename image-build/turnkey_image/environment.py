@@ -85,6 +85,8 @@ def install(root: Path, repository: Path, machine: str, steps: Steps, python: st
          *pip_platforms(machine), "--platform", "any", "--target", site, "-r", wanted],
     )  # fmt: skip
     trim(site)
+    # For a camera by GStreamer; no wheel of it is published. Without Debian's python3-gi it leads nowhere.
+    (site / "gi").symlink_to("/usr/lib/python3/dist-packages/gi")
     copy_tracked(repository / "device" / "turnkey", site / "turnkey")
     models = root / "usr/share/turnkey/models"
     copy_tracked(repository / "models", models)

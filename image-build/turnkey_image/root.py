@@ -44,6 +44,7 @@ NOT_UNPACKED: Final = tuple(
 NOT_ON_A_DEVICE: Final = (
     *(f"usr/lib/python3*/{name}" for name in ("ensurepip", "idlelib", "pydoc_data", "test", "tkinter", "turtledemo")),
     *("usr/include", "usr/share/perl", "usr/share/doc-base", "usr/share/zoneinfo/right", "usr/lib/*/gconv"),
+    *("usr/share/iso-codes", "usr/share/xml/iso-codes"),
 )
 """What Debian's packages bring that nothing on a device reads."""
 
@@ -94,7 +95,7 @@ def debian(source: Source, cache: Path, steps: Steps) -> Path:
     """Make, or find, the tar with the Debian part. Raises: BuildError."""
     board = source.board
     recipe = "\n".join([SUITE, board.architecture, *source.mirrors, str(source.epoch), *source.packages, *NOT_UNPACKED,
-                        *board.components, *board.modules, *source.kept_modules])  # fmt: skip
+                        *board.components, *board.modules, *source.kept_modules, *board.backported])  # fmt: skip
     made = cache / f"debian-{board.architecture}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.tar"
     if made.exists():
         steps.say(f"Debian packages: those of {made.name}")
@@ -117,6 +118,8 @@ def debian(source: Source, cache: Path, steps: Steps) -> Path:
     )
     # initramfs-tools brings that last file too: what lies there stays, and dpkg has nobody to ask.
     options += ["--dpkgopt=force-confold"]
+    if board.backported:
+        options += [f"--setup-hook={with_backports(board.backported)}"]
     unfinished = made.with_suffix(".unfinished.tar")
     steps.run(
         "Debian packages",
@@ -128,6 +131,19 @@ def debian(source: Source, cache: Path, steps: Steps) -> Path:
     )  # fmt: skip
     unfinished.rename(made)
     return made
+
+
+def with_backports(packages: tuple[str, ...]) -> str:
+    """Shell words for mmdebstrap's set-up: the archive's backports too, for these packages and for no others.
+
+    They come from where the suite itself comes from, a dated snapshot included.
+    """
+    wanted = f"Package: {' '.join(packages)}\\nPin: release n={SUITE}-backports\\nPin-Priority: 990\\n"
+    return (
+        f'cd "$1/etc/apt" && sed -n "s/^\\(deb .*\\) {SUITE} /\\1 {SUITE}-backports /p" sources.list '
+        f"> sources.list.d/backports.list && test -s sources.list.d/backports.list && "
+        f"printf '{wanted}' > preferences.d/backports"
+    )
 
 
 def assemble(source: Source, tar: Path, root: Path, steps: Steps) -> str:

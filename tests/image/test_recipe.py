@@ -249,3 +249,36 @@ def test_every_board_is_on_the_command_line() -> None:
     ).stdout
     for name in BOARDS:
         assert name in said
+
+
+def test_only_what_the_stable_archive_lacks_comes_from_backports() -> None:
+    backported = {name: board.backported for name, board in BOARDS.items() if board.backported}
+    assert list(backported) == ["rpi5"], "its card, network and pins have no driver in Debian 13's own kernel"
+    assert all(package.startswith("src:linux") for package in backported["rpi5"])
+
+
+@pytest.mark.parametrize("archive", ["http://archive.example/debian", "[trusted=yes] http://archive.example/2026"])
+def test_backports_come_from_the_archive_that_the_suite_comes_from(tmp_path: Path, archive: str) -> None:
+    for name in ("sources.list.d", "preferences.d"):
+        (tmp_path / "etc/apt" / name).mkdir(parents=True)
+    (tmp_path / "etc/apt/sources.list").write_text(
+        f"deb {archive} trixie main contrib\ndeb {archive} trixie-updates main\n"
+    )
+    words = root.with_backports(("src:linux", "src:other"))
+    subprocess.run(["sh", "-c", words, "hook", tmp_path], check=True)
+    added = (tmp_path / "etc/apt/sources.list.d/backports.list").read_text()
+    assert added == f"deb {archive} trixie-backports main contrib\n"
+    preferences = (tmp_path / "etc/apt/preferences.d/backports").read_text().splitlines()
+    assert preferences == ["Package: src:linux src:other", "Pin: release n=trixie-backports", "Pin-Priority: 990"]
+
+
+def test_an_archive_without_the_suite_stops_the_build(tmp_path: Path) -> None:
+    for name in ("sources.list.d", "preferences.d"):
+        (tmp_path / "etc/apt" / name).mkdir(parents=True)
+    (tmp_path / "etc/apt/sources.list").write_text("")
+    assert subprocess.run(["sh", "-c", root.with_backports(("src:linux",)), "hook", tmp_path], check=False).returncode
+
+
+def test_a_pis_initramfs_has_what_gives_the_card_its_supply() -> None:
+    for name in ("rpi4", "rpi5"):
+        assert {"fixed", "gpio_regulator", "ext4"} <= set(BOARDS[name].modules)

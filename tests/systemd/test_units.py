@@ -208,6 +208,13 @@ def test_the_updater_asks_for_a_restart_and_may_not_cause_one():
     assert has("update", "StateDirectory", UpdateSettings().folder.name)
 
 
+def test_an_updater_ended_by_the_restart_that_it_asked_for_has_not_failed():
+    """systemd counts SIGTERM as an orderly end for every type but this one."""
+    assert values("update", "Type") == ["oneshot"]
+    assert values("update", "SuccessExitStatus") == ["SIGTERM"]
+    assert values("update", "TimeoutStartSec"), "which ends it as failed, whatever the signal"
+
+
 def test_the_updater_knows_the_boot_although_it_does_not_see_the_kernels_files(monkeypatch: pytest.MonkeyPatch):
     assert has("update", "ProcSubset", "pid")
     assert has("update", "Environment", f"{BOOT_VARIABLE}=%b")
