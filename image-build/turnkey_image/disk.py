@@ -18,6 +18,8 @@ from turnkey_image.boards import Board
 from turnkey_image.programs import BuildError, Steps, need
 
 BOOT_MIB: Final = 64
+COUNTERS: Final = "turnkey.env"
+"""Not uboot.env: on a Pi that is U-Boot's own whole environment, and with the counters alone in it nothing starts."""
 UBOOT_ENV_BYTES: Final = 0x4000
 GRUB_MODULES: Final = ("normal", "part_gpt", "fat", "ext2", "linux", "loadenv", "regexp", "probe", "test", "configfile",
                        "echo", "sleep", "reboot", "boot")  # fmt: skip
@@ -42,7 +44,7 @@ def kernel_arguments(board: Board, loud: bool) -> str:
 
 
 def uboot_environment(order: str, left: dict[str, int]) -> bytes:
-    """uboot.env: CRC-32 of the rest, then NAME=VALUE strings, each ended by a zero byte, zeros to the end."""
+    """The counters' file: CRC-32 of the rest, then NAME=VALUE strings, each ended by a zero byte, zeros to the end."""
     names = {"BOOT_ORDER": order, **{f"BOOT_{slot}_LEFT": str(tries) for slot, tries in left.items()}}
     body = b"".join(f"{name}={value}\0".encode() for name, value in names.items()).ljust(UBOOT_ENV_BYTES - 4, b"\0")
     return struct.pack("<I", zlib.crc32(body)) + body
@@ -67,7 +69,7 @@ def boot_files(board: Board, root: Path, recipe: Path, work: Path, loud: bool, e
          folder / "boot.scr"],
         environment={"SOURCE_DATE_EPOCH": str(epoch)},
     )  # fmt: skip
-    (folder / "uboot.env").write_bytes(uboot_environment("A B", {"A": 3, "B": 0}))
+    (folder / COUNTERS).write_bytes(uboot_environment("A B", {"A": 3, "B": 0}))
     if board.device_trees:
         _pi_firmware(board, folder, root)
     return folder

@@ -158,7 +158,7 @@ def assemble(source: Source, tar: Path, root: Path, steps: Steps) -> str:
     environment.install(root, repository, board.machine, steps)
     lay_out_units(repository, root)
     _write(root / "etc/initramfs-tools/modules", "\n".join(board.modules) + "\n")
-    _write(root / "etc/fw_env.config", "/boot/firmware/uboot.env 0x0000 0x4000\n")
+    _write(root / "etc/fw_env.config", "/boot/firmware/turnkey.env 0x0000 0x4000\n")
     _write(root / "etc/rauc/system.conf", rauc_system(board))
     _write(root / "etc/rauc/bundle-ca.pem", source.bundle_ca.decode())
     release = (root / "usr/lib/os-release").read_text()

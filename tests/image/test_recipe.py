@@ -145,6 +145,14 @@ def test_the_empty_slot_has_no_tries() -> None:
     assert b"BOOT_B_LEFT=0\0" in text
 
 
+def test_boot_script_and_rauc_count_in_the_same_file_which_is_not_u_boots_own() -> None:
+    script = (REPOSITORY / "image-build/boot/boot.cmd.in").read_text()
+    recipe = (REPOSITORY / "image-build/turnkey_image/root.py").read_text()
+    assert disk.COUNTERS != "uboot.env"
+    assert set(re.findall(r"\w+\.env\b", script)) == {disk.COUNTERS}
+    assert f"/boot/firmware/{disk.COUNTERS} " in recipe
+
+
 def test_rauc_takes_verity_bundles_for_its_own_board_only() -> None:
     for board in BOARDS.values():
         said = root.rauc_system(board)
