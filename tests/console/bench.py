@@ -28,12 +28,14 @@ from turnkey.capture.picture import shrunk  # noqa: E402
 from turnkey.device import Device  # noqa: E402
 from turnkey.interlock.permit import Permit  # noqa: E402
 from turnkey.interlock.switch import SimulatedSwitch  # noqa: E402
+from turnkey_tools.bench.booking_protocol import Scene  # noqa: E402
 from turnkey_tools.bench.booking_scene import (  # noqa: E402
     FRAMES,
     RawCamera,
     adopt_bench_policy,
     bench_camera,
     fill_cases,
+    raw_files,
     write_burst,
 )
 from turnkey_tools.bench.results import Bar, BenchReport, bench_report, figure, print_report  # noqa: E402
@@ -78,7 +80,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="turnkey-console-") as folder:
         pilot = provision_pilot(Path(folder) / "pilot", REPOSITORY / "models")
         adopt_bench_policy(pilot)
-        write_burst(read_portrait(read_golden(REPOSITORY / "models"), REPOSITORY), pilot.root)
+        write_burst(read_portrait(read_golden(REPOSITORY / "models"), REPOSITORY), pilot.root, Scene.STILL)
         fill_cases(pilot, chosen.templates, 1, lambda *_: None)
         busy.start()
         try:
@@ -98,7 +100,8 @@ def measure(pilot: Pilot, chosen: argparse.Namespace) -> BenchReport:
     settings, root = pilot.settings(), pilot.root
     enlist(settings.console.officers)
     switch = SimulatedSwitch()
-    camera: Camera = Sensor(root / "raw", time.monotonic_ns) if chosen.source == "raw" else bench_camera(root, "jpeg")
+    sensor = Sensor(raw_files(root, Scene.STILL), time.monotonic_ns)
+    camera: Camera = sensor if chosen.source == "raw" else bench_camera(root, "jpeg")
     port = free_port()
     with (
         Device(settings, camera=camera, switch=switch) as device,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,7 +18,8 @@ from turnkey.vision.detector import Detector
 from turnkey.vision.litert import Model
 from turnkey.vision.manifest import read_manifest
 from turnkey_tools.bench.boards import BOARDS, Board, Step, model_step, predicted_ms
-from turnkey_tools.bench.booking_worker import Spec
+from turnkey_tools.bench.booking_process import Booker, BookingBenchError
+from turnkey_tools.bench.booking_protocol import Scene, Spec
 from turnkey_tools.bench.landmarks import FACE_SIZES_PX, landmark_table
 from turnkey_tools.bench.results import Bar, BenchReport, bench_report, deliver, figure
 from turnkey_tools.bench.timing import WARM_UP_ROUNDS, times_ms
@@ -103,6 +102,7 @@ def test_a_booking_is_timed_from_the_shutter_to_the_signed_lead() -> None:
     figures = {one.name: one for one in report.figures}
     assert figures["turnkey: booking"].count == 3
     assert 0 < figures["turnkey: sign"].median < figures["turnkey: booking"].median
+    assert figures["turnkey, somebody who moves: booking"].count == 3
     assert {"turnkey: capture", "turnkey: embed", "turnkey: search", "turnkey: enrol"} <= set(figures)
 
 
@@ -150,11 +150,27 @@ def test_predictions_are_called_predictions() -> None:
 
 
 def test_a_worker_that_fails_says_why(tmp_path: Path) -> None:
-    spec = Spec(root=tmp_path, source="raw", templates=1000, seed=1, weights=tmp_path)
-    command = [sys.executable, "-m", "turnkey_tools.bench.booking_worker", "turnkey", spec.model_dump_json()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode != 0
-    assert "device.toml" in done.stderr
+    for scene in Scene:
+        (tmp_path / scene / "burst").mkdir(parents=True)
+    spec = Spec(root=tmp_path, source="raw", templates=1000, seed=1, weights=tmp_path, lease_ms=5000)
+    with pytest.raises(BookingBenchError, match=r"(?s)turnkey: .*device\.toml"):
+        Booker("turnkey", spec)
+
+
+def test_what_a_worker_prints_is_not_taken_for_its_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nprint('a stray line')\nprint('another', file=sys.stderr)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for scene in Scene:
+        (tmp_path / scene / "raw").mkdir(parents=True)
+    spec = Spec(root=tmp_path, source="raw", templates=1000, seed=1, weights=tmp_path, lease_ms=5000)
+    booker = Booker("frames read, nothing else", spec)
+    try:
+        booker.book(Scene.STILL, 1)
+        with pytest.raises(BookingBenchError, match=r"(?s)a stray line.*ValueError"):
+            booker.book("sleeping", 2)  # type: ignore[arg-type]
+    finally:
+        booker.end()
+    assert len(booker.booked[Scene.STILL]) == 1
 
 
 def test_landmarks_want_faces_and_twins() -> None:

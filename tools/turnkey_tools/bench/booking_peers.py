@@ -29,13 +29,14 @@ from PIL import Image
 from turnkey.envelope import SigningKey, sign
 from turnkey.vision.embedder import unit
 from turnkey_tools.bench.booking_same_steps import SameSteps
-from turnkey_tools.bench.booking_scene import raw_frames
+from turnkey_tools.bench.booking_scene import raw_files, raw_frames
 from turnkey_tools.bench.synthetic import Population, Spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from turnkey_tools.bench.booking_worker import Booking, Spec
+    from turnkey_tools.bench.booking_protocol import Scene, Spec
+    from turnkey_tools.bench.booking_worker import Booking
 
 Embed = Callable[[NDArray[np.uint8], "Watch"], NDArray[np.float32] | None]
 """The template of a frame; None where the frame is passed over."""
@@ -95,7 +96,7 @@ def opencv(spec: Spec, longest_px: int | None, *, by_area: bool = False) -> Book
         with watch.stage("embed"):
             return np.asarray(recogniser.feature(aligned)[0], np.float32)
 
-    return _booking(spec, lambda watch: _opencv_frames(spec, watch), embed)
+    return _booking(spec, lambda scene, watch: _opencv_frames(spec, scene, watch), embed)
 
 
 def opencv_our_steps(spec: Spec) -> Booking:
@@ -118,17 +119,17 @@ def opencv_our_steps(spec: Spec) -> Booking:
         with watch.stage("embed"):
             return steps.template(aligned)
 
-    def frames(watch: Watch) -> Iterator[NDArray[np.uint8]]:
+    def frames(scene: Scene, watch: Watch) -> Iterator[NDArray[np.uint8]]:
         steps.remembered.clear()
-        yield from _opencv_frames(spec, watch)
+        yield from _opencv_frames(spec, scene, watch)
 
     return _booking(spec, frames, embed)
 
 
-def _opencv_frames(spec: Spec, watch: Watch) -> Iterator[NDArray[np.uint8]]:
+def _opencv_frames(spec: Spec, scene: Scene, watch: Watch) -> Iterator[NDArray[np.uint8]]:
     import cv2
 
-    yield from _frames(spec, watch, lambda path: np.asarray(cv2.imread(str(path)), np.uint8))
+    yield from _frames(spec, scene, watch, lambda path: np.asarray(cv2.imread(str(path)), np.uint8))
 
 
 def face_recognition(spec: Spec, longest_px: int | None) -> Booking:
@@ -150,13 +151,13 @@ def face_recognition(spec: Spec, longest_px: int | None) -> Booking:
         with watch.stage("align and embed"):
             return np.asarray(peer.face_encodings(frame, [place])[0], np.float32)
 
-    def frames(watch: Watch) -> Iterator[NDArray[np.uint8]]:
-        yield from _frames(spec, watch, lambda path: np.asarray(peer.load_image_file(str(path)), np.uint8))
+    def frames(scene: Scene, watch: Watch) -> Iterator[NDArray[np.uint8]]:
+        yield from _frames(spec, scene, watch, lambda path: np.asarray(peer.load_image_file(str(path)), np.uint8))
 
     return _booking(spec, frames, embed)
 
 
-def _booking(spec: Spec, frames: Callable[[Watch], Iterator[NDArray[np.uint8]]], embed: Embed) -> Booking:
+def _booking(spec: Spec, frames: Callable[[Scene, Watch], Iterator[NDArray[np.uint8]]], embed: Embed) -> Booking:
     import faiss
 
     faiss.omp_set_num_threads(1)
@@ -170,9 +171,9 @@ def _booking(spec: Spec, frames: Callable[[Watch], Iterator[NDArray[np.uint8]]],
     rows.execute("CREATE TABLE templates (reference TEXT, template BLOB)")
     key = SigningKey.generate()
 
-    def book(number: int) -> dict[str, float]:
+    def book(scene: Scene, number: int) -> dict[str, float]:
         watch = Watch()
-        templates = [template for frame in frames(watch) if (template := embed(frame, watch)) is not None]
+        templates = [template for frame in frames(scene, watch) if (template := embed(frame, watch)) is not None]
         probe = unit(np.mean(unit(np.stack(templates)), axis=0, dtype=np.float32))
         with watch.stage("search"):
             scores, places = index.search(probe[np.newaxis], 5)
@@ -187,12 +188,14 @@ def _booking(spec: Spec, frames: Callable[[Watch], Iterator[NDArray[np.uint8]]],
     return book
 
 
-def _frames(spec: Spec, watch: Watch, decode: Callable[[Path], NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
+def _frames(
+    spec: Spec, scene: Scene, watch: Watch, decode: Callable[[Path], NDArray[np.uint8]]
+) -> Iterator[NDArray[np.uint8]]:
     """The burst: decoded with the peer's own decoder, or raw as the device's camera hands it over."""
     if spec.source == "jpeg":
-        frames = (decode(path) for path in sorted((spec.root / "burst" / "00.burst").glob("*.jpg")))
+        frames = (decode(path) for path in sorted((spec.root / scene / "burst" / "00.burst").glob("*.jpg")))
     else:
-        frames = raw_frames(sorted((spec.root / "raw").glob("*.rgb")))
+        frames = raw_frames(raw_files(spec.root, scene))
     while True:
         with watch.stage("capture"):
             frame = next(frames, None)
@@ -214,6 +217,19 @@ PEERS: dict[str, Callable[[Spec], Booking]] = {
     DLIB: lambda spec: face_recognition(spec, None),
     DLIB_SCALED: lambda spec: face_recognition(spec, 800),
 }
+_SFACE_YUNET = "FaceDetectorYN (2023mar) and FaceRecognizerSF (2021dec), float, 1 thread, their default thresholds, "
+_DLIB = "face_locations (HOG, upsampled once) and face_encodings, their defaults, 1 thread, "
+_WHOLE, _SHRUNK = "the frame as it is", "the frame shrunk to {} px for finding the face, {}"
+SETTINGS: dict[str, str] = {
+    OPENCV: _SFACE_YUNET + _WHOLE,
+    OPENCV_AREA: _SFACE_YUNET + _SHRUNK.format(640, "INTER_AREA"),
+    OPENCV_640: _SFACE_YUNET + _SHRUNK.format(640, "INTER_LINEAR"),
+    OPENCV_320: _SFACE_YUNET + _SHRUNK.format(320, "INTER_LINEAR"),
+    OPENCV_STEPS: _SFACE_YUNET + "the device's looks without its face mesh, ledger and overwriting",
+    DLIB: _DLIB + _WHOLE,
+    DLIB_SCALED: _DLIB + "the frame shrunk to 800 px for everything",
+}
+"""How each peer is set, in words that stand in the report."""
 _NEEDS = {
     **dict.fromkeys((OPENCV, OPENCV_AREA, OPENCV_640, OPENCV_320, OPENCV_STEPS), ("cv2", "onnx", "faiss")),
     **dict.fromkeys((DLIB, DLIB_SCALED), ("face_recognition", "dlib", "faiss")),

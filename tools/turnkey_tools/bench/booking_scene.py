@@ -2,9 +2,10 @@
 
 Rules kept here:
 1. Everybody who is compared gets the same pictures and the same templates.
-2. The frames of a burst differ as a hand and a sensor make them differ: by some pixels, some light and noise.
-3. The person is enrolled from this very burst, so that a lead is signed in each booking: the bench times the steps, it
-   says nothing about how well people are told apart (`turnkeyctl evaluate` does).
+2. The frames of a burst differ as a hand and a sensor make them differ: by some pixels, some light and noise. Of
+   somebody who moves, each also shows the person elsewhere, farther, and tilted, so that the device embeds all five.
+3. The person is enrolled from the burst that holds still, so that a lead is signed in each booking: the bench times the
+   steps, it says nothing about how well people are told apart (`turnkeyctl evaluate` does).
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from turnkey.gallery.store import Enrolment, TemplateStore
 from turnkey.interlock.permit import Permit
 from turnkey.leads.policy import Policy
 from turnkey.leads.records import Enrolled
+from turnkey.settings import Settings
 from turnkey.vision.manifest import model_id, read_manifest
+from turnkey_tools.bench.booking_protocol import Scene
 from turnkey_tools.bench.synthetic import Population, Spread
 from turnkey_tools.pilot import Pilot
 
@@ -35,31 +38,45 @@ FRAMES = 5
 BENCH_FPIR = 0.5
 """The evidence does not reach to 100,000 templates at the usual limit of 0.01; the bench's policy allows this."""
 _QUALITY = 92
+_WALL = (118, 122, 126)
 _SHIFT_PX = 6
+_MOVED = ((0.0, 1.0, 0), (4.0, 0.97, 90), (-4.0, 0.94, -120), (8.0, 0.98, 160), (-8.0, 0.95, -60))
+"""Of somebody who moves, in each frame: tilted by degrees, scaled, elsewhere by pixels."""
 
 
-def write_burst(portrait: NDArray[np.uint8], folder: Path, seed: int = 1) -> None:
-    """Write the burst: `burst/00.burst/<n>.jpg` for a camera that decodes, `raw/<n>.rgb` for one that need not.
+def write_burst(portrait: NDArray[np.uint8], folder: Path, scene: Scene, seed: int = 1) -> None:
+    """Write a scene's burst: `<scene>/burst/00.burst/<n>.jpg` for a camera that decodes, `<scene>/raw/<n>.rgb` for one
+    that need not.
 
     Args:
         portrait: (height, width, 3) uint8 RGB; it fills the frame's height, as at a booking desk.
     """
     random = np.random.default_rng(seed)
-    pressed, raw = folder / "burst" / "00.burst", folder / "raw"
+    pressed, raw = folder / scene / "burst" / "00.burst", folder / scene / "raw"
     pressed.mkdir(parents=True)
     raw.mkdir()
     shown = Image.fromarray(portrait)
     scale = min(WIDTH / shown.width, HEIGHT / shown.height)
     shown = shown.resize((round(shown.width * scale), round(shown.height * scale)), Image.Resampling.BICUBIC)
     for number in range(FRAMES):
-        canvas = Image.new("RGB", (WIDTH, HEIGHT), (118, 122, 126))
+        canvas = Image.new("RGB", (WIDTH, HEIGHT), _WALL)
         right, down = random.integers(-_SHIFT_PX, _SHIFT_PX + 1, 2)
         canvas.paste(shown, ((WIDTH - shown.width) // 2 + int(right), (HEIGHT - shown.height) // 2 + int(down)))
+        if scene is Scene.MOVING:
+            canvas = _moved(canvas, *_MOVED[number])
         light = float(random.uniform(0.97, 1.03))
         noise = random.integers(-3, 4, (HEIGHT, WIDTH, 1), dtype=np.int16)
         pixels = np.clip(np.asarray(canvas).astype(np.float32) * light + noise, 0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(pressed / f"{number}.jpg", quality=_QUALITY)
         pixels.tofile(raw / f"{number}.rgb")
+
+
+def _moved(canvas: Image.Image, degrees: float, scale: float, shift_px: int) -> Image.Image:
+    turned = canvas.rotate(degrees, Image.Resampling.BICUBIC, translate=(shift_px, 0), fillcolor=_WALL)
+    smaller = turned.resize((round(WIDTH * scale), round(HEIGHT * scale)), Image.Resampling.BICUBIC)
+    moved = Image.new("RGB", (WIDTH, HEIGHT), _WALL)
+    moved.paste(smaller, ((WIDTH - smaller.width) // 2, HEIGHT - smaller.height))
+    return moved
 
 
 def raw_frames(paths: Sequence[Path]) -> Generator[NDArray[np.uint8]]:
@@ -72,11 +89,16 @@ def raw_frames(paths: Sequence[Path]) -> Generator[NDArray[np.uint8]]:
         yield memory
 
 
+def raw_files(root: Path, scene: Scene) -> list[Path]:
+    """The frames of a scene, in their order."""
+    return sorted((root / scene / "raw").glob("*.rgb"))
+
+
 class RawCamera:
     """Stands for a sensor that hands over pixels: files of raw RGB. No picture is decoded."""
 
-    def __init__(self, folder: Path, now_ns: Callable[[], int]) -> None:
-        self._files = sorted(folder.glob("*.rgb"))
+    def __init__(self, files: Sequence[Path], now_ns: Callable[[], int]) -> None:
+        self._files = files
         self._now_ns = now_ns
 
     def capture(self, permit: Permit) -> Frame:
@@ -99,11 +121,42 @@ class RawCamera:
         """Nothing is open."""
 
 
-def bench_camera(root: Path, source: str) -> Camera:
+def bench_camera(root: Path, source: str, scene: Scene = Scene.STILL) -> Camera:
     """The camera for `raw` or `jpeg`."""
     if source == "raw":
-        return RawCamera(root / "raw", time.monotonic_ns)
-    return FolderCamera(root / "burst", repeat=True)
+        return RawCamera(raw_files(root, scene), time.monotonic_ns)
+    return FolderCamera(root / scene / "burst", repeat=True)
+
+
+class SceneCamera:
+    """The bench's camera before whoever is booked next: `scene` may be set between two bookings."""
+
+    def __init__(self, root: Path, source: str) -> None:
+        self._cameras = {scene: bench_camera(root, source, scene) for scene in Scene}
+        self.scene = Scene.STILL
+
+    def capture(self, permit: Permit) -> Frame:
+        """As the scene's camera."""
+        return self._cameras[self.scene].capture(permit)
+
+    def burst(self, permit: Permit, most: int) -> Generator[Frame]:
+        """As the scene's camera."""
+        return self._cameras[self.scene].burst(permit, most)
+
+    def preview(self, permit: Permit) -> Frame:
+        """As the scene's camera."""
+        return self._cameras[self.scene].preview(permit)
+
+    def close(self) -> None:
+        """Close both."""
+        for camera in self._cameras.values():
+            camera.close()
+
+
+def leased(settings: Settings, lease_ms: int) -> Settings:
+    """The settings with a lease of that validity."""
+    interlock = settings.interlock.model_copy(update={"lease_validity_ms": lease_ms})
+    return settings.model_copy(update={"interlock": interlock})
 
 
 def fill_cases(pilot: Pilot, templates: int, seed: int, tick: Callable[[int, int], None]) -> None:

@@ -1,8 +1,9 @@
 """What `turnkeyctl bench booking` runs in processes of their own: one thing to book with, told one booking at a time.
 
-    python -m turnkey_tools.bench.booking_worker NAME SPEC      SPEC and each answer are one line of JSON
+    python -m turnkey_tools.bench.booking_worker NAME SPEC DESCRIPTOR      SPEC and each answer are one line of JSON
 
-It answers once when it is ready, then once for each line it is sent, and ends with its input.
+It answers on the open file DESCRIPTOR once when it is ready, then once for each line it is sent, such as `still 7`, and
+ends with its input.
 
 Rules kept here:
 1. One thread each, told to every library, so that CPU seconds and wall-clock time can be compared.
@@ -14,39 +15,19 @@ Rules kept here:
 
 from __future__ import annotations
 
-import json
+import os
 import resource
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-
-from pydantic import BaseModel
 
 from turnkey.interlock.permit import Permit
+from turnkey_tools.bench.booking_protocol import Booked, Ready, Scene, Spec
 from turnkey_tools.bench.gallery_worker import resident_mb
 
-
-class Spec(BaseModel):
-    """What a worker is told.
-
-    Attributes:
-        root: the pilot's, with `burst/` and `raw/` in it.
-        source: `raw`: pixels as a sensor hands them over; `jpeg`: files to decode.
-        templates, seed: of the synthetic gallery.
-        weights: folder with `yunet.onnx` and `sface.onnx`, for OpenCV.
-    """
-
-    root: Path
-    source: str
-    templates: int
-    seed: int
-    weights: Path
-
-
-Booking = Callable[[int], dict[str, float]]
-"""Book number n; the stages' milliseconds."""
+Booking = Callable[[Scene, int], dict[str, float]]
+"""Book number n in a scene; the stages' milliseconds."""
 
 
 def ours(spec: Spec) -> Booking:
@@ -56,17 +37,19 @@ def ours(spec: Spec) -> Booking:
     from turnkey.interlock.machine import State
     from turnkey.interlock.switch import SimulatedSwitch
     from turnkey.settings import read_settings
-    from turnkey_tools.bench.booking_scene import bench_camera
+    from turnkey_tools.bench.booking_scene import SceneCamera, leased
 
     switch = SimulatedSwitch()
     switch.close_key()
-    camera = bench_camera(spec.root, spec.source)
-    device = Device(read_settings(spec.root / "device.toml"), camera=camera, switch=switch).__enter__()
+    camera = SceneCamera(spec.root, spec.source)
+    settings = leased(read_settings(spec.root / "device.toml"), spec.lease_ms)
+    device = Device(settings, camera=camera, switch=switch).__enter__()
     status = device.settled(60)
     if status.state is not State.RUNNING:
         raise SystemExit(f"the pilot device did not start: {status.reason}")
 
-    def book(number: int) -> dict[str, float]:
+    def book(scene: Scene, number: int) -> dict[str, float]:
+        camera.scene = scene
         outcome = device.booth.book(f"B-{number}")
         if not isinstance(outcome, Recorded) or not outcome.leads:
             raise SystemExit(f"no lead came of the booking: {outcome}")
@@ -76,27 +59,32 @@ def ours(spec: Spec) -> Booking:
 
 
 def main() -> None:
-    """Entry point: answers on standard output, one line each."""
+    """Entry point."""
     began = time.perf_counter()
-    name, text = sys.argv[1:]
+    name, text, descriptor = sys.argv[1:]
+    answers = os.fdopen(int(descriptor), "w", encoding="utf-8", buffering=1)
     spec = Spec.model_validate_json(text)
     book = {"turnkey": ours, "frames read, nothing else": reading}.get(name, partial(_peer, name))(spec)
-    _answer({"ready_s": time.perf_counter() - began, "peak_mb": resident_mb()["VmHWM"]})
+    ready = Ready(ready_s=time.perf_counter() - began, peak_mb=resident_mb()["VmHWM"])
+    answers.write(ready.model_dump_json() + "\n")
     for line in sys.stdin:
+        scene, number = line.split()
         cpu, start = _cpu_s(), time.perf_counter()
-        stages = book(int(line))
+        stages = book(Scene(scene), int(number))
         ms = 1e3 * (time.perf_counter() - start)
-        _answer({"ms": ms, "cpu_s": _cpu_s() - cpu, "peak_mb": resident_mb()["VmHWM"], "stages": stages})
+        booked = Booked(ms=ms, cpu_s=_cpu_s() - cpu, peak_mb=resident_mb()["VmHWM"], stages=stages)
+        answers.write(booked.model_dump_json() + "\n")
 
 
 def reading(spec: Spec) -> Booking:
     """Every frame of the burst in memory, one after the other, as the device's camera gives it, and nothing done."""
-    from turnkey_tools.bench.booking_scene import FRAMES, bench_camera
+    from turnkey_tools.bench.booking_scene import FRAMES, SceneCamera
 
-    camera = bench_camera(spec.root, spec.source)
+    camera = SceneCamera(spec.root, spec.source)
     permit = Permit(lambda: 0, 1)
 
-    def book(_number: int) -> dict[str, float]:
+    def book(scene: Scene, _number: int) -> dict[str, float]:
+        camera.scene = scene
         began = time.perf_counter()
         for frame in camera.burst(permit, FRAMES):
             del frame
@@ -114,11 +102,6 @@ def _peer(name: str, spec: Spec) -> Booking:
 def _cpu_s() -> float:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
-
-
-def _answer(value: dict[str, object]) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":
