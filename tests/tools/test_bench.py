@@ -165,9 +165,9 @@ def test_what_a_worker_prints_is_not_taken_for_its_answer(tmp_path: Path, monkey
     spec = Spec(root=tmp_path, source="raw", templates=1000, seed=1, weights=tmp_path, lease_ms=5000)
     booker = Booker("frames read, nothing else", spec)
     try:
-        booker.book(Scene.STILL, 1)
+        booker.book(Scene.STILL)
         with pytest.raises(BookingBenchError, match=r"(?s)a stray line.*ValueError"):
-            booker.book("sleeping", 2)  # type: ignore[arg-type]
+            booker.book("sleeping")  # type: ignore[arg-type]
     finally:
         booker.end()
     assert len(booker.booked[Scene.STILL]) == 1

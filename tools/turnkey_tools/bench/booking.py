@@ -1,8 +1,8 @@
 """`turnkeyctl bench booking`: shutter to signed envelope, and the same steps done with other people's parts.
 
 Rules kept here:
-1. Each of those who book is a process of its own; they take their bookings in turns, so that whatever else the machine
-   does slows all alike. Ratios are of medians of one run.
+1. Each of those who book is a process of its own; they take their bookings in turns, and another begins each time,
+   so that whatever else the machine does slows all alike. Ratios are of medians of one run.
 2. Cold is the first booking of a process (the gallery is unlocked, models are first touched), warm are the rest.
 3. The bars are held to somebody who holds still, whose frames the device need not all embed. Somebody who moves, so
    that it does, is booked afterwards a quarter as often, and stands beside it.
@@ -176,7 +176,7 @@ def _able(bookers: list[Booker]) -> tuple[list[Booker], list[str]]:
     able, unable = [], []
     for booker in bookers:
         try:
-            booker.book(Scene.STILL, 1000)
+            booker.book(Scene.STILL)
             able.append(booker)
         except BookingBenchError as error:
             if booker.name in (OURS, READING):
@@ -186,17 +186,14 @@ def _able(bookers: list[Booker]) -> tuple[list[Booker], list[str]]:
 
 
 def _take_turns(bookers: list[Booker], bookings: int, tick: Tick) -> None:
-    for turn in range(1, bookings + 1):
-        for booker in bookers:
-            if not _slow(booker):
-                booker.book(Scene.STILL, 1000 + turn)
-        tick("bookings", turn, bookings)
     moving = max(3, bookings // 4)
-    for turn in range(1, moving + 1):
-        for booker in bookers:
-            if not _slow(booker):
-                booker.book(Scene.MOVING, 5000 + turn)
-        tick("bookings of somebody who moves", turn, moving)
+    for scene, most, name in ((Scene.STILL, bookings, "bookings"), (Scene.MOVING, moving, f"bookings{MOVING}")):
+        for turn in range(1, most + 1):
+            first = turn % len(bookers)
+            for booker in bookers[first:] + bookers[:first]:
+                if not _slow(booker):
+                    booker.book(scene)
+            tick(name, turn, most)
 
 
 def _slow(booker: Booker) -> bool:
