@@ -34,6 +34,7 @@ arm_64bit=1
 kernel=u-boot.bin
 enable_uart=0
 disable_splash=1
+upstream_kernel=1
 """
 
 

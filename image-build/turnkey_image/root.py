@@ -18,7 +18,7 @@ from typing import Final
 
 from turnkey_image import environment
 from turnkey_image.boards import EVERYWHERE, KIOSK, KIOSK_MODULES, NO_KIOSKS_DISPLAY, Board
-from turnkey_image.packages import take_out
+from turnkey_image.packages import BUILD_ONLY, GSTREAMER, NOT_FOR_A_CAMERA, take_out, take_out_plugins
 from turnkey_image.programs import Steps, can_run, need
 
 SUITE: Final = "trixie"
@@ -44,9 +44,14 @@ NOT_UNPACKED: Final = tuple(
 NOT_ON_A_DEVICE: Final = (
     *(f"usr/lib/python3*/{name}" for name in ("ensurepip", "idlelib", "pydoc_data", "test", "tkinter", "turtledemo")),
     *("usr/include", "usr/share/perl", "usr/share/doc-base", "usr/share/zoneinfo/right", "usr/lib/*/gconv"),
-    *("usr/share/iso-codes", "usr/share/xml/iso-codes"),
 )
 """What Debian's packages bring that nothing on a device reads."""
+
+BUILDS_OWN: Final = (
+    "boot/System.map*", "boot/config-*", "boot/firmware/*", "vmlinuz*", "initrd.img*", "finish.sh", "root/.[a-z]*",
+    "usr/lib/modules/*/vmlinuz", "usr/lib/modules/*/config", "usr/lib/modules/*/System.map",
+)  # fmt: skip
+"""What packages and this recipe leave beside the kernel and the initramfs that a slot is started from."""
 
 BOOT_PARTITIONS_OWN: Final = (
     "usr/lib/grub", "usr/share/grub", "usr/bin/grub-*", "usr/sbin/grub-*", "etc/grub.d", "etc/default/grub*",
@@ -152,6 +157,8 @@ def assemble(source: Source, tar: Path, root: Path, steps: Steps) -> str:
     steps.run("unpacking", ["tar", "-C", root, "--numeric-owner", "-xf", tar])
     repository, board = source.repository, source.board
     (root / "etc/initramfs-tools/update-initramfs.conf").unlink(missing_ok=True)
+    # It would fill a boot partition of its own making with every new initramfs.
+    (root / "etc/initramfs/post-update.d/z50-raspi-firmware").unlink(missing_ok=True)
     _copy(repository / "image-build/overlay", root)
     if source.kiosk:
         _copy(repository / "image-build/kiosk", root)
@@ -179,7 +186,10 @@ def assemble(source: Source, tar: Path, root: Path, steps: Steps) -> str:
         ["chroot", root, "/bin/sh", "/finish.sh", str(source.epoch)],
         environment={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "TMPDIR": "/tmp"},  # noqa: S108
     )
-    status = take_out(root)
+    only_a_camera = GSTREAMER in source.packages and not source.kiosk
+    if only_a_camera:
+        take_out_plugins(root)
+    status = take_out(root, (*BUILD_ONLY, *(NOT_FOR_A_CAMERA if only_a_camera else ())))
     _clear(root, board)
     return status
 
@@ -191,7 +201,7 @@ def _clear(root: Path, board: Board) -> None:
             tree.unlink()
     for name in ("etc/apt", "etc/dpkg", "etc/kernel", "etc/initramfs-tools", "usr/share/initramfs-tools"):
         shutil.rmtree(root / name, ignore_errors=True)
-    for pattern in ("boot/System.map*", "boot/config-*", "vmlinuz*", "initrd.img*", "finish.sh", "root/.[a-z]*"):
+    for pattern in BUILDS_OWN:
         for path in root.glob(pattern):
             _remove(path)
     for folder in ("var", "run", "tmp"):

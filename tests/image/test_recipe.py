@@ -16,7 +16,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY / "image-build"))
 
-from turnkey_image import disk, environment, filesystem, identity, root, sameness, sbom  # noqa: E402
+from turnkey_image import disk, environment, filesystem, identity, packages, root, sameness, sbom  # noqa: E402
 from turnkey_image.boards import BOARDS  # noqa: E402
 from turnkey_image.deb import control, debian_version  # noqa: E402
 from turnkey_image.programs import BuildError, Steps  # noqa: E402
@@ -290,3 +290,12 @@ def test_an_archive_without_the_suite_stops_the_build(tmp_path: Path) -> None:
 def test_a_pis_initramfs_has_what_gives_the_card_its_supply() -> None:
     for name in ("rpi4", "rpi5"):
         assert {"fixed", "gpio_regulator", "ext4"} <= set(BOARDS[name].modules)
+
+
+def test_a_camera_keeps_its_plugins_and_no_others(tmp_path: Path) -> None:
+    plugins = tmp_path / "usr/lib/aarch64-linux-gnu/gstreamer-1.0"
+    plugins.mkdir(parents=True)
+    for name in (*packages.PLUGINS, "soup", "matroska"):
+        (plugins / f"libgst{name}.so").touch()
+    packages.take_out_plugins(tmp_path)
+    assert {path.stem.removeprefix("libgst") for path in plugins.iterdir()} == set(packages.PLUGINS)
