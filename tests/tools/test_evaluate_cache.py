@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from vision.portraits import MODELS, REPOSITORY
 
+from turnkey.vision.embedder import unit
 from turnkey.vision.manifest import read_manifest
 from turnkey_tools.evaluate import embeddings as room
 from turnkey_tools.evaluate.conditions import CONDITIONS, Condition
@@ -95,9 +96,13 @@ def test_more_room_for_the_mirror_image_is_a_cache_of_its_own_and_shares_the_fir
 ) -> None:
     pictures = list_pictures(FACES)[:3]
     as_shipped = embed_pictures(pictures, pipeline, cache=tmp_path)
-    roomy = embed_pictures(pictures, replace(pipeline, room=1.07), cache=tmp_path)
+    roomy = embed_pictures(pictures, replace(pipeline, rooms=(1.07,)), cache=tmp_path)
     np.testing.assert_array_equal(as_shipped.plain, roomy.plain)
     assert ((as_shipped.raw * roomy.raw).sum(axis=1) > 0.95).all()
+    several = see([Task(picture) for picture in pictures], replace(pipeline, rooms=(1.0, 1.07)), cache=tmp_path)
+    both = np.stack([one.views for one in several if one is not None])
+    np.testing.assert_allclose(unit(both[:, 0] + both[:, 1]), as_shipped.raw, atol=1e-6)
+    np.testing.assert_allclose(unit(both[:, 0] + both[:, 2]), roomy.raw, atol=1e-6)
     assert np.abs(as_shipped.raw - roomy.raw).max() > 1e-3
 
 

@@ -9,9 +9,21 @@ import pytest
 from tools_crowd import crowd
 
 from turnkey.vision.embedder import unit
-from turnkey_tools.evaluate.holdout import hold_out
+from turnkey_tools.evaluate.holdout import halves, hold_out
 from turnkey_tools.evaluate.pairs import score_all_pairs
-from turnkey_tools.evaluate.scoring import RATES, ROOMY, WAYS, Half, compare_ways, count_misses, shipped, whitened
+from turnkey_tools.evaluate.scoring import (
+    ASKED_FOR,
+    RATES,
+    WAYS,
+    Half,
+    choose_room,
+    compare_ways,
+    count_misses,
+    shipped,
+    ways_for,
+    whitened,
+    with_room,
+)
 
 PERSONS = 240
 
@@ -27,7 +39,7 @@ def views(noisy: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def half(both: np.ndarray, ids: np.ndarray) -> Half:
-    return Half(both[:, 0], both[:, 1], unit(both.sum(axis=1)), ids)
+    return Half(both[:, 0], {1.0: both[:, 1]}, ids)
 
 
 def test_misses_are_those_of_a_plain_count() -> None:
@@ -61,7 +73,7 @@ def test_whitening_pays_where_pictures_of_a_person_vary_in_one_direction() -> No
 def test_both_halves_are_measured_and_summed() -> None:
     both, ids = views()
     names = [f"person {number}" for number in range(PERSONS)]
-    outcomes = compare_ways(both, ids, names)
+    outcomes, _ = compare_ways(both, (1.0,), ids, names)
     assert {one.way for one in outcomes} == set(WAYS)
     for way in WAYS:
         for rate in RATES:
@@ -72,22 +84,53 @@ def test_both_halves_are_measured_and_summed() -> None:
     assert all(one.misses == one.raw_misses for one in outcomes if one.way == next(iter(WAYS)))
 
 
-def test_more_room_around_the_mirror_image_is_measured_where_it_was_cut() -> None:
-    both, ids = views()
+def widths(noise: dict[float, tuple[float, float]]) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """(n, 1 + widths, 16) views, persons, names; `noise` of each width's mirror image in the first and second half."""
+    templates, ids = crowd(PERSONS)
     names = [f"person {number}" for number in range(PERSONS)]
-    outcomes = compare_ways(both, ids, names, roomy=both)
-    counted = {way: [one.misses for one in outcomes if one.way == way] for way in WAYS | ROOMY}
-    centred, whitened_too = ROOMY
-    assert counted[centred] == counted["mirror averaged, centred: shipped"]
-    assert counted[whitened_too] == counted["shipped, whitened within persons by a quarter power"]
+    first = halves(names)[ids]
+    random = np.random.default_rng(5)
+    spread = [np.where(first, *pair)[:, np.newaxis] for pair in ((0.1, 0.1), *noise.values())]
+    shaken = [templates + one * random.standard_normal(templates.shape) for one in spread]
+    return unit(np.stack(shaken, axis=1).astype(np.float32)), ids, names
+
+
+def test_the_width_that_one_half_asks_for_is_measured_on_the_other() -> None:
+    """Each half does best by another width: so each is measured by the one that does it no good."""
+    both, ids, names = widths({1.0: (0.3, 0.3), 1.05: (0.05, 0.6), 1.1: (0.6, 0.05)})
+    outcomes, choices = compare_ways(both, (1.0, 1.05, 1.1), ids, names)
+    assert [(one.half, one.room) for one in choices if one.chosen][:2] == [("first", 1.05), ("second", 1.1)]
+    assert [one.room for one in choices if one.half == "all"] == [1.0, 1.05, 1.1]
+
+    def misses(way: str, half: str) -> list[int]:
+        return [one.misses for one in outcomes if (one.way, one.half) == (way, half)]
+
+    assert misses(ASKED_FOR, "first") == misses("mirror image cut 1.1 times as wide", "first")
+    assert misses(ASKED_FOR, "second") == misses("mirror image cut 1.05 times as wide", "second")
+    assert misses(ASKED_FOR, "first")[0] > misses("mirror image cut 1.05 times as wide", "first")[0]
+
+
+def test_a_width_is_chosen_without_a_look_at_the_other_half() -> None:
+    both, ids, _ = widths({1.0: (0.3, 0.3), 1.1: (0.2, 0.2)})
+    taught, seen = (
+        Half(both[part, 0], {1.0: both[part, 1], 1.1: both[part, 2]}, ids[part] - ids[part].min())
+        for part in (ids < 120, ids >= 120)
+    )
+    room, choices = choose_room(taught, "taught")
+    best = min(choices, key=lambda one: one.mean_log_fnmr)
+    assert (best.room, [one.room for one in choices if one.chosen]) == (room, [room])
+    other = replace(seen, persons=np.arange(len(seen.persons)))
+    scores = ways_for((1.0, 1.1))[ASKED_FOR](taught, other)
+    np.testing.assert_array_equal(scores, with_room(room)(taught, seen))
 
 
 def test_the_shipped_way_is_the_evaluations() -> None:
     both, ids = views()
     names = [f"person {number}" for number in range(PERSONS)]
     told = hold_out(both[:, 0], unit(both.sum(axis=1)), ids, names)
+    outcomes, _ = compare_ways(both, (1.0,), ids, names)
     assert told is not None
-    found = {(one.half, one.fmr): one for one in compare_ways(both, ids, names) if one.way.endswith("shipped")}
+    found = {(one.half, one.fmr): one for one in outcomes if one.way.endswith("shipped")}
     for gain in told.gains:
         one = found[gain.half, gain.fmr]
         assert one.misses == round(gain.shipped_fnmr * gain.mated_pairs)

@@ -5,7 +5,7 @@ Rules kept here:
    research set hold bystanders, so the face nearest the picture's middle is taken; and no picture is dropped for its
    quality.
 2. A float twin runs the same code: the scaling is applied where a model wants floats, and ignored where it does not.
-3. One thing may be tried that the device does not do: to cut the mirror image with more `room` around the face.
+3. One thing may be tried that the device does not do: to cut mirror images with more room around the face.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Seen:
     """One face.
 
     Attributes:
-        views: (1 or 2, d) float32 unit norm, not centred: the face as it is and, where the embedder wants it, mirrored.
+        views: (1 + mirror images, d) float32 unit norm, not centred: the face as it is, then in the mirror.
         landmarks: (5, 2) float32, picture pixels.
     """
 
@@ -48,13 +48,13 @@ class Pipeline:
     """Both models and how the embedder is used. Small enough to be sent to a worker once.
 
     Attributes:
-        room: how many times as wide the mirror image is cut as the face itself; 1 on the device.
+        rooms: of each mirror image, how many times as wide as the face itself it is cut; one of 1 on the device.
     """
 
     detector: bytes
     embedder: bytes
     mirrored: bool
-    room: float = 1.0
+    rooms: tuple[float, ...] = (1.0,)
 
     @classmethod
     def shipped(cls, models: Path, manifest: Manifest) -> Pipeline:
@@ -71,15 +71,15 @@ class Pipeline:
         for data in (self.detector, self.embedder):
             digest.update(hashlib.sha256(data).digest())
         digest.update(b"mirrored" if self.mirrored else b"plain")
-        digest.update(f"room {self.room:g}".encode() if self.room != 1 else b"")
+        digest.update(f"rooms {self.rooms}".encode() if self.rooms != (1.0,) else b"")
         return digest.hexdigest()[:32]
 
     def open(self) -> OpenPipeline:
         """Load both models. Raises ModelError."""
         embedder = Model(self.embedder, float_scale=_EMBEDDER_SCALE, float_zero=_EMBEDDER_ZERO)
         centre = np.zeros(1, np.float32)  # nothing is centred here
-        mirrored = self.mirrored and self.room == 1
-        return OpenPipeline(Detector(Model(self.detector)), Embedder(embedder, centre, mirrored=mirrored), self.room)
+        rooms = self.rooms if self.mirrored else ()
+        return OpenPipeline(Detector(Model(self.detector)), Embedder(embedder, centre), rooms)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +88,7 @@ class OpenPipeline:
 
     detector: Detector
     embedder: Embedder
-    room: float = 1.0
+    rooms: tuple[float, ...]
 
     def look(self, path: Path, condition: Condition | None = None) -> Seen | None:
         """The face of a picture, made worse by `condition`; None where it cannot be decoded or has no face."""
@@ -102,10 +102,8 @@ class OpenPipeline:
         if face is None:
             return None
         landmarks = self.detector.refine(pixels, face).landmarks
-        if self.room == 1:
-            return Seen(self.embedder.views(align(pixels, landmarks)), landmarks)
-        wide = align(pixels, spread_out(landmarks, self.room))
-        faces = (align(pixels, landmarks), np.ascontiguousarray(wide[:, ::-1]))
+        mirrors = [align(pixels, spread_out(landmarks, room))[:, ::-1] for room in self.rooms]
+        faces = [align(pixels, landmarks), *(np.ascontiguousarray(mirror) for mirror in mirrors)]
         return Seen(np.concatenate([self.embedder.views(face) for face in faces]), landmarks)
 
 

@@ -4,18 +4,23 @@ Persons are split in two as in `holdout.py`. Whatever a way learns (a mean, a co
 half; its misses are counted on the other, at that half's own threshold for an FMR, beside the raw cosine's. A way pays
 where it lowers the misses in both halves and at each FMR: a gain of some against a loss of others is none.
 
+How wide the mirror image is cut is a number that somebody chooses, so the choice is measured as a way too: the width by
+which one half of the persons misses least, used on the other half. A half's threshold at the lowest FMR hangs on a few
+pairs of pictures, so everybody's misses at one threshold stand beside: what a device would see of a width.
+
 Sources: within-class covariance normalisation (Hatch, Kajarekar & Stolcke, Interspeech 2006); two-covariance PLDA
 (Brümmer & de Villiers, Odyssey 2010); adaptive symmetric normalisation (Matějka et al., Interspeech 2017). Covariances
 are shrunk towards a multiple of the unit matrix.
 
 Rules kept here:
 1. No I/O, no randomness.
-2. The ways and their few constants stand here, written down before they are measured; none is chosen by its result.
+2. The ways, their few constants and what a width is chosen by stand here, written down before they are measured; none
+   is chosen by its result on the half that is reported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +29,7 @@ from numpy.typing import NDArray
 from turnkey.vision.embedder import centred, unit
 from turnkey_tools.evaluate.calibration import cohort_mean
 from turnkey_tools.evaluate.holdout import halves
+from turnkey_tools.evaluate.pairs import score_all_pairs
 
 Matrix = NDArray[np.float32]
 RATES = (1e-4, 1e-5, 1e-6)
@@ -38,17 +44,41 @@ class Half:
 
     Attributes:
         plain: (n, d) unit norm, the face as it is.
-        mirror: (n, d) unit norm, the mirror image.
-        raw: (n, d) unit norm, the mean of both: what the device takes.
+        mirrors: (n, d) unit norm each, the mirror image by how many times as wide it is cut; the device's first.
         persons: (n,) rising.
-        roomy: (n, d) unit norm, the mean of the face and its mirror image cut with more room; None where not measured.
     """
 
     plain: Matrix
-    mirror: Matrix
-    raw: Matrix
+    mirrors: dict[float, Matrix]
     persons: NDArray[np.int64]
-    roomy: Matrix | None = None
+
+    @property
+    def room(self) -> float:
+        """The device's."""
+        return next(iter(self.mirrors))
+
+    def raw(self, room: float) -> Matrix:
+        """(n, d) unit norm, the mean of the face and a mirror image, as the device takes it."""
+        return unit(self.plain + self.mirrors[room])
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one half asks for.
+
+    Attributes:
+        half: the persons who were asked; `all` for everybody, at one threshold.
+        room: how many times as wide the mirror image is cut.
+        misses: of the half at each of `RATES`, by its own mean and thresholds.
+        mean_log_fnmr: over `RATES`; the smaller the better (`choose_room`).
+        chosen: it is the smallest.
+    """
+
+    half: str
+    room: float
+    misses: tuple[int, ...]
+    mean_log_fnmr: float
+    chosen: bool
 
 
 @dataclass(frozen=True)
@@ -88,26 +118,26 @@ def centred_plain(taught: Half, seen: Half) -> Matrix:
 
 def mirrored(_taught: Half, seen: Half) -> Matrix:
     """Both views averaged, not centred."""
-    return _cosine(seen.raw)
+    return _cosine(seen.raw(seen.room))
 
 
 def shipped(taught: Half, seen: Half) -> Matrix:
     """Both views averaged, less the cohort mean: the device."""
-    return _cosine(_shipped(taught, seen)[1])
+    return _cosine(_taught(taught, seen, seen.room)[1])
 
 
 def whitened(power: float) -> Callable[[Half, Half], Matrix]:
     """The shipped templates, times the within-person covariance to the power of -`power` (0.5 is WCCN)."""
 
     def score(taught: Half, seen: Half) -> Matrix:
-        return _cosine(_whitened(*_shipped(taught, seen), taught.persons, power))
+        return _cosine(_whitened(*_taught(taught, seen, seen.room), taught.persons, power))
 
     return score
 
 
 def likelihood_ratio(taught: Half, seen: Half) -> Matrix:
     """Two-covariance PLDA: is one person likelier than two?"""
-    known, templates = _shipped(taught, seen)
+    known, templates = _taught(taught, seen, seen.room)
     within, between = (_shrunk(part) for part in _covariances(known, taught.persons))
     total = between + within
     inverse = np.linalg.inv(total)
@@ -126,7 +156,7 @@ def normalised(best: int | None, share: float) -> Callable[[Half, Half], Matrix]
     """
 
     def score(taught: Half, seen: Half) -> Matrix:
-        known, templates = _shipped(taught, seen)
+        known, templates = _taught(taught, seen, seen.room)
         cohort = templates @ unit(_person_means(known, taught.persons)).T
         if best is not None:
             cohort = -np.partition(-cohort, min(best, cohort.shape[1]) - 1, axis=1)[:, :best]
@@ -142,19 +172,42 @@ def normalised(best: int | None, share: float) -> Callable[[Half, Half], Matrix]
 
 def by_agreement(taught: Half, seen: Half) -> Matrix:
     """The shipped score, and a little for faces whose two views agree: a bad picture's do not."""
-    centre = cohort_mean(taught.raw, taught.persons)
-    agreement = (centred(seen.plain, centre) * centred(seen.mirror, centre)).sum(axis=1)
+    centre = cohort_mean(taught.raw(taught.room), taught.persons)
+    agreement = (centred(seen.plain, centre) * centred(seen.mirrors[seen.room], centre)).sum(axis=1)
     return np.asarray(shipped(taught, seen) + 0.1 * (agreement[:, None] + agreement[None]), np.float32)
 
 
-def with_room(taught: Half, seen: Half) -> Matrix:
-    """Averaged with a mirror image that is cut with more room around the face, less the cohort mean."""
-    return _cosine(_roomy(taught, seen)[1])
+def with_room(room: float) -> Callable[[Half, Half], Matrix]:
+    """As the device, but with the mirror image cut so many times as wide."""
+
+    def score(taught: Half, seen: Half) -> Matrix:
+        return _cosine(_taught(taught, seen, room)[1])
+
+    return score
 
 
-def with_room_whitened(taught: Half, seen: Half) -> Matrix:
-    """The same, whitened within persons by a quarter power."""
-    return _cosine(_whitened(*_roomy(taught, seen), taught.persons, 0.25))
+def with_room_asked_for(taught: Half, seen: Half) -> Matrix:
+    """As the device, but with the mirror image cut as the taught half asks."""
+    return with_room(choose_room(taught, "taught")[0])(taught, seen)
+
+
+def choose_room(half: Half, name: str) -> tuple[float, tuple[Choice, ...]]:
+    """The width by which a half misses least: the smallest mean, over `RATES`, of log((misses + 1/2) / mated pairs).
+
+    A logarithm, so that each rate counts alike though the misses at the lowest are many times those at the highest.
+
+    Args:
+        name: of the half.
+    """
+    asked: list[tuple[float, float, list[int]]] = []
+    for room in half.mirrors:
+        raw = half.raw(room)
+        scores = score_all_pairs(centred(raw, cohort_mean(raw, half.persons)), half.persons)
+        pairs = len(scores.mated)
+        misses = [round((1 - scores.tar(scores.threshold_at(rate))) * pairs) for rate in RATES]
+        asked.append((float(np.mean(np.log((np.array(misses) + 0.5) / pairs))), room, misses))
+    best = min(asked)[1]
+    return best, tuple(Choice(name, room, tuple(misses), score, room == best) for score, room, misses in asked)
 
 
 WAYS: dict[str, Callable[[Half, Half], Matrix]] = {
@@ -171,35 +224,43 @@ WAYS: dict[str, Callable[[Half, Half], Matrix]] = {
     "shipped, and how far both views agree": by_agreement,
 }
 """Each way by name; the first is what the others are compared with."""
-ROOMY: dict[str, Callable[[Half, Half], Matrix]] = {
-    "mirror image cut with more room, averaged, centred": with_room,
-    "the same, whitened within persons by a quarter power": with_room_whitened,
-}
-"""The ways that need the mirror image with more room."""
+ASKED_FOR = "mirror image cut as wide as the other half asks for"
+
+
+def ways_for(rooms: Sequence[float]) -> dict[str, Callable[[Half, Half], Matrix]]:
+    """The ways, with one for each width but the device's (the first), and the choice among them all."""
+    if len(rooms) == 1:
+        return WAYS
+    others = {f"mirror image cut {room:g} times as wide": with_room(room) for room in rooms[1:]}
+    return WAYS | others | {ASKED_FOR: with_room_asked_for}
 
 
 def compare_ways(
     views: NDArray[np.float32],
+    rooms: Sequence[float],
     persons: NDArray[np.int64],
     names: list[str],
-    roomy: NDArray[np.float32] | None = None,
     tick: Callable[[int, int], None] = lambda _done, _of: None,
-) -> tuple[Outcome, ...]:
+) -> tuple[tuple[Outcome, ...], tuple[Choice, ...]]:
     """Measure every way on both halves.
 
     Args:
-        views: (n, 2, d) unit norm, the face and its mirror image.
+        views: (n, 1 + rooms, d) unit norm, the face and its mirror images.
+        rooms: how many times as wide each mirror image is cut; the device's first.
         persons: (n,) rising, places in `names`.
-        roomy: (n, 2, d) the same with the mirror image cut with more room, or None: then `ROOMY` is left out.
         tick: (done, of).
 
     Returns:
-        By way, FMR and half; then the sum of both halves.
+        By way, FMR and half, then the sum of both halves; and which width each half asks for.
     """
     first = halves(names)[persons]
-    ways = WAYS if roomy is None else WAYS | ROOMY
+    ways = ways_for(rooms)
     whole = {
-        name: _half(views[chosen], persons[chosen], None if roomy is None else roomy[chosen])
+        name: Half(
+            np.ascontiguousarray(views[chosen, 0]),
+            {room: np.ascontiguousarray(views[chosen, 1 + place]) for place, room in enumerate(rooms)},
+            persons[chosen],
+        )
         for name, chosen in (("first", first), ("second", ~first))
     }
     counted: dict[tuple[str, str], tuple[int, list[int]]] = {}
@@ -222,7 +283,10 @@ def compare_ways(
                 sum(getattr(fold, what) for fold in folds) for what in ("mated_pairs", "misses", "raw_misses")
             )
             found += [*folds, Outcome(way, "both", rate, pairs, misses, raw)]
-    return tuple(found)
+    choices = [choose_room(half, name)[1] for name, half in whole.items()]
+    everybody = Half(views[:, 0], {room: views[:, 1 + place] for place, room in enumerate(rooms)}, persons)
+    choices.append(choose_room(everybody, "all")[1])
+    return tuple(found), tuple(choice for asked in choices for choice in asked)
 
 
 def count_misses(scores: Matrix, persons: NDArray[np.int64]) -> tuple[int, list[int]]:
@@ -244,26 +308,15 @@ def count_misses(scores: Matrix, persons: NDArray[np.int64]) -> tuple[int, list[
     return len(mated), misses
 
 
-def _half(views: NDArray[np.float32], persons: NDArray[np.int64], roomy: NDArray[np.float32] | None) -> Half:
-    plain, mirror = np.ascontiguousarray(views[:, 0]), np.ascontiguousarray(views[:, 1])
-    return Half(plain, mirror, unit(views.sum(axis=1)), persons, None if roomy is None else unit(roomy.sum(axis=1)))
-
-
 def _cosine(templates: Matrix) -> Matrix:
     return np.asarray(templates @ templates.T, np.float32)
 
 
-def _shipped(taught: Half, seen: Half) -> tuple[Matrix, Matrix]:
+def _taught(taught: Half, seen: Half, room: float) -> tuple[Matrix, Matrix]:
     """Both halves' templates as the device makes them, by the mean of the taught one."""
-    mean = cohort_mean(taught.raw, taught.persons)
-    return centred(taught.raw, mean), centred(seen.raw, mean)
-
-
-def _roomy(taught: Half, seen: Half) -> tuple[Matrix, Matrix]:
-    if taught.roomy is None or seen.roomy is None:
-        raise ValueError("the mirror image with more room was not measured")
-    mean = cohort_mean(taught.roomy, taught.persons)
-    return centred(taught.roomy, mean), centred(seen.roomy, mean)
+    known, raw = taught.raw(room), seen.raw(room)
+    mean = cohort_mean(known, taught.persons)
+    return centred(known, mean), centred(raw, mean)
 
 
 def _whitened(known: Matrix, templates: Matrix, persons: NDArray[np.int64], power: float) -> Matrix:

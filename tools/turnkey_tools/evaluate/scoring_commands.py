@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from turnkey_tools.evaluate.pipeline import Pipeline, Seen
-    from turnkey_tools.evaluate.scoring import Outcome
+    from turnkey_tools.evaluate.scoring import Choice, Outcome
 
 
 def scoring(
@@ -23,14 +23,17 @@ def scoring(
         "~/.cache/turnkey/embeddings"
     ),
     room: Annotated[
-        float, typer.Option(min=0.8, max=1.3, help="Cut the mirror image this many times as wide, too; 1: do not.")
-    ] = 1.0,
+        list[float] | None,
+        typer.Option(min=0.8, max=1.3, help="Cut the mirror image so many times as wide, too; give it several times."),
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 takes one a core.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Compare ways of scoring beyond the raw cosine, each taught by half of the persons and measured on the others.
 
     A way pays where its misses are fewer in both halves at each FMR. Embeddings come out of the cache of `evaluate`.
+    With --room, the width of the mirror image is chosen too: by which each half misses least, what that width gives on
+    the other half, and what each width gives everybody at one threshold.
     """
     import json
     import os
@@ -54,7 +57,7 @@ def scoring(
             raise NoFacesError("the manifest's embedder is not mirrored: there is no second view to compare")
         with Progress(console=errors) as progress:
 
-            def views(stage: str, seeing: Pipeline) -> list[Seen | None]:
+            def look(stage: str, seeing: Pipeline) -> list[Seen | None]:
                 task = progress.add_task(stage, total=len(pictures))
                 return see(
                     [Task(picture) for picture in pictures],
@@ -64,25 +67,31 @@ def scoring(
                     workers=workers or len(os.sched_getaffinity(0)),
                 )
 
-            seen = views("pictures", pipeline)
-            # The same faces are found: only how the mirror image is cut differs.
-            roomy = views(f"mirror image {room:g} times as wide", replace(pipeline, room=room)) if room != 1 else None
+            seen = look("pictures", pipeline)
+            views = _stacked(seen)
+            rooms = tuple(sorted(set(room or ()) - set(pipeline.rooms)))
+            if rooms:
+                # The same faces are found: only how their mirror images are cut differs.
+                others = _stacked(look(f"{len(rooms)} other widths", replace(pipeline, rooms=rooms)))
+                views = np.concatenate([views, others[:, 1:]], axis=1)
             rows = [row for row, one in enumerate(seen) if one is not None]
             scored = progress.add_task("ways", total=None)
-            outcomes = compare_ways(
-                _stacked(seen),
+            outcomes, choices = compare_ways(
+                views,
+                (*pipeline.rooms, *rooms),
                 np.array([pictures[row].person for row in rows], np.int64),
                 person_names(pictures),
-                None if roomy is None else _stacked(roomy),
                 lambda done, of: progress.update(scored, completed=done, total=of),
             )
     except (ModelError, NoFacesError, OSError) as error:
         errors.print(f"[red]{error}[/red]")
         raise typer.Exit(2) from error
     if as_json:
-        typer.echo(json.dumps([asdict(one) | {"lower_by": one.lower_by} for one in outcomes], indent=1))
+        ways = [asdict(one) | {"lower_by": one.lower_by} for one in outcomes]
+        typer.echo(json.dumps({"ways": ways, "widths": [asdict(one) for one in choices]}, indent=1))
     else:
         _show(outcomes)
+        _show_choices(choices)
 
 
 def _stacked(seen: list[Seen | None]) -> NDArray[np.float32]:
@@ -107,4 +116,23 @@ def _show(outcomes: tuple[Outcome, ...]) -> None:
     for (way, half), line in by_line.items():
         cells = [f"{line[rate].misses / line[rate].mated_pairs:.3%} ({line[rate].lower_by:+.0%})" for rate in rates]
         table.add_row(way, half, *cells, end_section=half == "both")
+    Console(width=max(120, Console().width)).print(table)
+
+
+def _show_choices(choices: tuple[Choice, ...]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from turnkey_tools.evaluate.scoring import RATES
+
+    if len({one.room for one in choices}) < 2:
+        return
+    table = Table(
+        title="How wide to cut the mirror image: misses of each half and of everybody, each at its own threshold"
+    )
+    for heading in ("half", "times as wide", *(f"misses at FMR {rate:.0e}" for rate in RATES), "mean log FNMR", ""):
+        table.add_column(heading, justify="right")
+    for one in choices:
+        cells = (one.half, f"{one.room:g}", *map(str, one.misses), f"{one.mean_log_fnmr:.3f}")
+        table.add_row(*cells, "chosen" if one.chosen else "")
     Console(width=max(120, Console().width)).print(table)
