@@ -10,6 +10,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from pathlib import Path
 from typing import Self
@@ -89,8 +90,15 @@ class EmbedderEntry(ModelEntry):
 
 
 def model_id(embedder: EmbedderEntry) -> str:
-    """The embedder as policies, leads and rows name it: its id and the first twelve digits of its SHA-256."""
-    return f"{embedder.id}-{embedder.sha256[:12]}"
+    """The embedder as policies, leads and rows name it, so that templates of two that differ are never compared.
+
+    Returns:
+        Its id, and twelve digits of a SHA-256 over what its templates depend on: the file's hash, a byte that says
+        whether the mirror image is averaged in, and the cohort's mean (little-endian float32).
+    """
+    mean = embedder.centre().astype("<f4").tobytes()
+    made_of = bytes.fromhex(embedder.sha256) + bytes([embedder.mirrored]) + mean
+    return f"{embedder.id}-{hashlib.sha256(made_of).hexdigest()[:12]}"
 
 
 class CalibrationRow(_Entry):
