@@ -3,6 +3,7 @@
 Rules kept here:
 1. Everything is throw-away and made anew; the guest gets what `turnkeyctl provision` makes for a device and no more.
 2. The guest knows this machine's loopback as 10.0.2.2; the broker's certificate carries that address too.
+3. The device has a fixed address, as in a booking room: it runs no DHCP client, and nothing listens but on loopback.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from pathlib import Path
 
 from tests.appliance.desk import ReleaseDesk
 
+from turnkey_tools.card import Wired, network_file
 from turnkey_tools.certificates import Use
 from turnkey_tools.pilot import Pilot, provision_pilot
 from turnkey_tools.provision import issue_identity
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOST = "10.0.2.2"
+WIRED = Wired(address="10.0.2.15/24", gateway=None, resolver=None)
+"""As QEMU's user network gives it; who is asked for what is on the same wire."""
 CHIP = "/dev/gpiochip0"
 """The wires of tests/appliance/key_wires: the machine has no other chip."""
 PERSON = "obama"
@@ -112,6 +116,7 @@ def make_identity(pilot: Pilot, desk: ReleaseDesk, folder: Path, ports: tuple[in
     shutil.copyfile(device.mqtt.ca, folder / "credstore/ca.pem")
     (folder / "uplink-addresses").write_text(f"{HOST}\n")
     (folder / "update-addresses").write_text(f"{HOST}\n")
+    (folder / "wired.network").write_text(network_file(WIRED))
     (folder / "gpio-chip").write_text(f"{CHIP}\n")
     for number, picture in enumerate(sorted((REPOSITORY / "tests/faces" / PERSON).glob("*.jpg"))):
         shutil.copyfile(picture, folder / "pictures" / f"{number}.jpg")

@@ -118,7 +118,7 @@ def write_card(card: Card, out: Path) -> Path:
         (draft / "device.toml").write_text(_settings(card))
         (draft / "uplink-addresses").write_text(_lines(_addresses(card.broker, card.broker_addresses, "broker")))
         if card.wired is not None:
-            (draft / "wired.network").write_text(_network(card.wired))
+            (draft / "wired.network").write_text(network_file(card.wired))
         if card.updates is not None:
             _update_root(card.updates.root, draft / "update-root.json")
             host = urlsplit(card.updates.server).hostname or ""
@@ -184,8 +184,8 @@ def _addresses(host: str, given: Sequence[str], whose: str) -> list[str]:
     return [each.removesuffix("/32").removesuffix("/128") for each in found]
 
 
-def _network(wired: Wired) -> str:
-    """systemd.network(5). Raises: SiteError where an address is none."""
+def network_file(wired: Wired) -> str:
+    """wired.network of an identity, as in systemd.network(5). Raises: SiteError where an address is none."""
     try:
         interface = ipaddress.ip_interface(wired.address)
         others = [
