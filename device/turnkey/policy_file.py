@@ -126,8 +126,7 @@ class PolicyFile:
         outcome = judge_policy(envelope, authority, self._device_id, now, last)
         if isinstance(outcome, PolicyRefusal):
             return outcome
-        write_whole(self._path, envelope)
-        self._path.chmod(_READABLE)
+        write_whole(self._path, envelope, mode=_READABLE)
         return self.in_force(authority, now)
 
     def _remembered(self) -> PolicyInForce | PolicyRefusal | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +285,70 @@ def test_models_are_unpacked_beside_the_present_ones_and_taken_with_a_restart(ro
     assert room.ledger()[-1] == "restarting 2"
     room.boot += 1
     assert room.run().restart == "none"
+
+
+@contextmanager
+def umask_of_the_unit() -> Iterator[None]:
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def test_what_is_placed_can_be_read_by_the_users_of_the_other_processes(room: Room) -> None:
+    room.offer("7", b"signed by the city", kind="policy", board=None)
+    room.offer("2", models_zip(room.folder), kind="models", board=None)
+    with umask_of_the_unit():
+        assert room.run().refusal is None
+    models = room.folder / "models" / "current"
+    placed = [room.folder / "policy.json", models, *models.iterdir()]
+    assert {path: path.stat().st_mode & 0o777 for path in placed} == dict.fromkeys(placed, 0o644) | {models: 0o755}
+
+
+def test_models_are_on_the_disk_before_they_are_the_present_ones(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    switched: list[set[str]] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def noted(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    def switch(link: Path, target: Path) -> Path:
+        if target.name == "current":
+            switched.append(set(synced))
+        return replace(link, target)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(Path, "replace", switch)
+    room.offer("2", models_zip(room.folder), kind="models", board=None)
+    assert room.run().restart == "asked"
+    (before,) = switched
+    assert {path.name for path in (room.folder / "models" / "current").iterdir()} <= before
+    assert "models" in before
+
+
+def test_the_same_models_under_another_version_never_leave_the_device_without(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, current = models_zip(room.folder), room.folder / "models" / "current"
+    room.offer("2", content, kind="models", board=None)
+    room.run()
+    rename = Path.rename
+
+    def whole(draft: Path, target: Path) -> Path:
+        assert read_manifest(current)
+        return rename(draft, target)
+
+    monkeypatch.setattr(Path, "rename", whole)
+    for version in ("3", "4"):
+        room.offer(version, content, kind="models", board=None)
+        assert room.run().refusal is None
+        assert read_manifest(current)
+        assert len(list((room.folder / "models").iterdir())) == 2
 
 
 @pytest.mark.parametrize("what", ["altered", "outside", "nonsense"])

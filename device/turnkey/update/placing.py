@@ -3,11 +3,14 @@
 Rules kept here:
 1. What does not pass its own check (a policy its signatures and its device, models their manifest's hashes and their
    acceptance) replaces nothing, although the update's metadata was right: these are signed by different people.
-2. The replacement is one rename. A power cut leaves the old or the new, never something between.
+2. The replacement is one rename, once the new is on the disk. A power cut leaves the old or the new, never something
+   between.
+3. What is placed can be read by the other processes' users, whatever the umask here.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -15,7 +18,7 @@ from pathlib import Path
 from typing import IO, Protocol
 from zipfile import BadZipFile, ZipFile
 
-from turnkey.update.installer import write_whole
+from turnkey.update.installer import sync_folder, write_whole
 from turnkey.update.refusals import UpdateError, UpdateReason
 from turnkey.update.release import Release
 from turnkey.vision.litert import verified_bytes
@@ -79,21 +82,27 @@ class ModelsPlacer:
 
     def place(self, file: Path, release: Release) -> None:
         """As the port's."""
-        unpacked = self._folder / release.digest
+        current, link = self._folder / CURRENT, self._folder / f".{CURRENT}.draft"
+        # The same files once more get a folder of their own: the present one is not touched before the rename.
+        again = current.is_symlink() and current.readlink().name == release.digest
+        unpacked = self._folder / f"{release.digest}{'.again' if again else ''}"
         draft = self._folder / f".{release.digest}.draft"
-        link = self._folder / f".{CURRENT}.draft"
         try:
             self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
             shutil.rmtree(draft, ignore_errors=True)
-            draft.mkdir(mode=0o755)
+            draft.mkdir()
+            draft.chmod(0o755)
             _unpack(file, draft)
+            sync_folder(draft)
             _verify(draft)
             self._check(draft)
             shutil.rmtree(unpacked, ignore_errors=True)
             draft.rename(unpacked)
             link.unlink(missing_ok=True)
             link.symlink_to(unpacked.name)
-            link.replace(self._folder / CURRENT)
+            sync_folder(self._folder)
+            link.replace(current)
+            sync_folder(self._folder)
             for other in self._folder.iterdir():
                 if other.is_dir() and not other.is_symlink() and other != unpacked:
                     shutil.rmtree(other, ignore_errors=True)
@@ -116,6 +125,9 @@ def _unpack(file: Path, into: Path) -> None:
                 raise BadZipFile(f"{member.filename!r} is no name of a model file")
             with archive.open(member) as source, (into / member.filename).open("wb") as target:
                 _copy(source, target, member.file_size)
+                target.flush()
+                os.fchmod(target.fileno(), 0o644)
+                os.fsync(target.fileno())
 
 
 def _copy(source: IO[bytes], target: IO[bytes], size: int) -> None:
