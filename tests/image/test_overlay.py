@@ -42,6 +42,51 @@ def test_without_a_good_slot_the_device_stays_up_and_does_not_restart_for_ever(s
     assert settle.verdict(False, "A", slots("good", "bad")) == "stay"
 
 
+@pytest.mark.parametrize(("other", "decision"), [("bad", "keep"), ("good", "return")])
+def test_a_system_without_an_identity_is_kept_only_where_no_other_is_good(
+    settle: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, other: str, decision: str
+) -> None:
+    monkeypatch.setattr(settle, "SITE", tmp_path / "none")
+    assert settle.verdict(settle.healthy(), "A", slots("good", other)) == decision
+
+
+@pytest.mark.parametrize(
+    ("other", "marked"), [("bad", []), ("good", [["status", "mark-bad", "booted"], ["/usr/bin/systemctl", "reboot"]])]
+)
+def test_a_slot_is_marked_bad_only_where_the_board_goes_to_another(
+    settle: ModuleType, monkeypatch: pytest.MonkeyPatch, other: str, marked: list[list[str]]
+) -> None:
+    did: list[list[str]] = []
+    status = {"booted": "A", "slots": [{"rootfs": slot} for slot in slots("good", other)]}
+
+    def rauc(*words: str) -> str:
+        if "--output-format=json" not in words:
+            did.append(list(words))
+        return json.dumps(status)
+
+    monkeypatch.setattr(settle, "healthy", lambda: False)
+    monkeypatch.setattr(settle, "rauc", rauc)
+    monkeypatch.setattr(settle.subprocess, "run", lambda words, **_: did.append(words))
+    assert settle.main() == 1
+    assert did == marked
+
+
+def test_an_examination_that_does_not_end_has_failed(
+    settle: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run = subprocess.run
+    monkeypatch.setattr(settle.subprocess, "run", lambda _words, **options: run(["sleep", "600"], **options))
+    monkeypatch.setattr(settle, "SITE", tmp_path)
+    for name in ("ROUND_S", "EXAMINATION_S", "PATIENCE_S"):
+        monkeypatch.setattr(settle, name, 0.1)
+    assert settle.healthy() is False
+
+
+def test_the_unit_outlasts_the_patience_of_the_verdict(settle: ModuleType) -> None:
+    assert "TimeoutStartSec=25min\n" in (UNITS / "turnkey-health.service").read_text()
+    assert settle.PATIENCE_S + settle.ROUND_S + settle.EXAMINATION_S < 25 * 60
+
+
 def test_raucs_list_of_slots_is_read(settle: ModuleType) -> None:
     status = {"slots": [{"rootfs.0": {"bootname": "A", "boot_status": "good"}}, {"rootfs.1": {"bootname": "B"}}]}
     assert [slot["bootname"] for slot in settle.slots_of(status)] == ["A", "B"]

@@ -306,9 +306,7 @@ def test_what_is_placed_can_be_read_by_the_users_of_the_other_processes(room: Ro
     assert {path: path.stat().st_mode & 0o777 for path in placed} == dict.fromkeys(placed, 0o644) | {models: 0o755}
 
 
-def test_models_are_on_the_disk_before_they_are_the_present_ones(
-    room: Room, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_models_are_on_the_disk_before_they_are_the_present_ones(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[str] = []
     switched: list[set[str]] = []
     fsync, replace = os.fsync, Path.replace
