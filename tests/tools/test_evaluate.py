@@ -170,6 +170,32 @@ def test_no_faces_is_a_message(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["evaluate"]).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("pictures", "says"),
+    [
+        ({"ada/1.jpg": b"junk", "bob/1.jpg": b"", "cy/1.png": b"junk"}, "of 0 person(s), and at least 5"),
+        ({"obama/2.jpg": b"junk"}, "nobody has two pictures with a face"),
+    ],
+)
+def test_faces_of_which_no_rate_can_be_told_are_a_message(
+    tmp_path: Path, pictures: dict[str, bytes], says: str
+) -> None:
+    if "obama/2.jpg" in pictures:
+        for person in (REPOSITORY / "tests/faces").iterdir():
+            if person.is_dir():
+                (tmp_path / person.name).mkdir()
+                picture = min(person.iterdir())
+                shutil.copy(picture, tmp_path / person.name / f"1{picture.suffix}")
+    for name, content in pictures.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    options = ["--faces", str(tmp_path), "--models", str(MODELS), "--cache", str(tmp_path / "cache"), "--workers", "1"]
+    done = CliRunner().invoke(app, ["evaluate", *options, "--report", str(tmp_path / "report")])
+    assert done.exit_code == 2, done.output
+    assert says in done.output.replace("\n", " ")
+    assert not (tmp_path / "report").exists()
+
+
 def test_scores_know_their_rates() -> None:
     scores = PairScores(
         np.array([0.1, 0.2, 0.3, 0.4], np.float32),

@@ -106,6 +106,16 @@ def test_more_room_for_the_mirror_image_is_a_cache_of_its_own_and_shares_the_fir
     assert np.abs(as_shipped.raw - roomy.raw).max() > 1e-3
 
 
+@pytest.mark.parametrize("left", [0, 100, 2000])
+def test_a_part_that_was_cut_short_is_done_again(tmp_path: Path, pipeline: Pipeline, left: int) -> None:
+    pictures = list_pictures(FACES)[:3]
+    whole = embed_pictures(pictures, pipeline, cache=tmp_path)
+    (part,) = tmp_path.glob("views-*/part-*.npz")
+    part.write_bytes(part.read_bytes()[:left])
+    np.testing.assert_array_equal(embed_pictures(pictures, pipeline, cache=tmp_path).raw, whole.raw)
+    assert part.stat().st_size > left
+
+
 def test_worse_pictures_are_tasks_of_their_own(tmp_path: Path, pipeline: Pipeline) -> None:
     picture = list_pictures(FACES)[0]
     seen = see([Task(picture), *(Task(picture, condition) for condition in CONDITIONS)], pipeline, cache=tmp_path)

@@ -242,6 +242,8 @@ def test_held_out_claims_hold_on_a_crowd_of_one_kind() -> None:
         assert pooled.mated_pairs == sum(gain.mated_pairs for gain in folds)
         assert pooled.shipped_fnmr == pytest.approx(misses / pooled.mated_pairs)
     assert hold_out(templates[:3], templates[:3], np.array([0, 0, 0]), ["one"]) is None
+    few = ids < 9  # one half has at most four, who cannot show a table's first row
+    assert hold_out(templates[few], templates[few], ids[few], [f"person {number}" for number in range(9)]) is None
 
 
 def test_the_csv_of_attributes(tmp_path: Path) -> None:
@@ -258,6 +260,8 @@ def test_the_csv_of_attributes(tmp_path: Path) -> None:
         ("name,sex\nAda,f\n", "first line"),
         ("person\nAda\n", "first line"),
         ("person,sex,sex\nAda,f,f\n", "first line"),
+        ("person,sex,\nAda,f,\n", "first line"),
+        ("person,person,sex\nAda,Bob,f\n", "first line"),
         ("person,sex\nZoe,f\n", "no such folder"),
         ("person,sex\nAda,f\nAda,m\n", "second line"),
         ("person,sex\nAda,f,m\n", "too many"),
@@ -270,6 +274,16 @@ def test_a_csv_that_cannot_be_trusted_is_refused(tmp_path: Path, text: str, says
     file.write_text(text)
     with pytest.raises(AttributesError, match=says):
         read_attributes(file, ["Ada", "Bob"])
+
+
+def test_a_csv_of_another_encoding_is_refused_and_a_byte_order_mark_is_not(tmp_path: Path) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_bytes("person,sex\nZoé,f\n".encode("latin-1"))
+    with pytest.raises(AttributesError, match="UTF-8"):
+        read_attributes(file, ["Zoé"])
+    file.write_bytes("person, sex\nZoé,f\n".encode("utf-8-sig"))
+    (sex,) = read_attributes(file, ["Zoé"])
+    assert (sex.name, sex.labelled) == ("sex", 1)
 
 
 def test_the_persons_needed_are_told_in_persons() -> None:

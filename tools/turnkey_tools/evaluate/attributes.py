@@ -58,26 +58,34 @@ def read_attributes(path: Path, persons: Sequence[str]) -> tuple[Attribute, ...]
     Raises:
         AttributesError, OSError.
     """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return _read(path, csv.DictReader(file), persons)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise AttributesError(f"{path} is not a CSV in UTF-8: {error}") from error
+
+
+def _read(path: Path, lines: csv.DictReader[str], persons: Sequence[str]) -> tuple[Attribute, ...]:
     places = {name: place for place, name in enumerate(persons)}
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = csv.DictReader(file)
-        columns = [name for name in lines.fieldnames or () if name != PERSON_COLUMN]
-        if PERSON_COLUMN not in (lines.fieldnames or ()) or not columns or len(set(columns)) != len(columns):
-            raise AttributesError(f"{path}: the first line must name `{PERSON_COLUMN}` and one attribute or more, once")
-        values: dict[str, dict[int, str]] = {name: {} for name in columns}
-        seen: set[int] = set()
-        for line in lines:
-            place = places.get((line[PERSON_COLUMN] or "").strip())
-            if place is None or place in seen or None in line or None in line.values():
-                fault = "too many or too few fields" if None in line or None in line.values() else "no such folder"
-                raise AttributesError(
-                    f"{path}, line {lines.line_num}: {line[PERSON_COLUMN]!r}: "
-                    f"{'a second line for this person' if place in seen else fault}"
-                )
-            seen.add(place)
-            for name in columns:
-                if value := line[name].strip():
-                    values[name][place] = value
+    header = [name.strip() for name in lines.fieldnames or ()]
+    columns = [name for name in header if name != PERSON_COLUMN]
+    if len(columns) != len(header) - 1 or not all(columns) or len(set(columns)) != len(columns) or not columns:
+        raise AttributesError(f"{path}: the first line must name `{PERSON_COLUMN}` and one attribute or more, once")
+    lines.fieldnames = header
+    values: dict[str, dict[int, str]] = {name: {} for name in columns}
+    seen: set[int] = set()
+    for line in lines:
+        place = places.get((line[PERSON_COLUMN] or "").strip())
+        if place is None or place in seen or None in line or None in line.values():
+            fault = "too many or too few fields" if None in line or None in line.values() else "no such folder"
+            raise AttributesError(
+                f"{path}, line {lines.line_num}: {line[PERSON_COLUMN]!r}: "
+                f"{'a second line for this person' if place in seen else fault}"
+            )
+        seen.add(place)
+        for name in columns:
+            if value := line[name].strip():
+                values[name][place] = value
     return tuple(_attribute(name, values[name], len(persons)) for name in columns)
 
 

@@ -13,11 +13,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,9 +72,12 @@ class _Cache:
         self._folder = folder
         self.kept: dict[bytes, Seen | None] = {}
         for part in sorted(folder.glob("part-*.npz")) if folder is not None and folder.is_dir() else []:
-            with np.load(part) as stored:
-                keys, found = stored["keys"], stored["found"]
-                views, landmarks = stored["views"], stored["landmarks"]
+            try:
+                with np.load(part) as stored:
+                    keys, found = stored["keys"], stored["found"]
+                    views, landmarks = stored["views"], stored["landmarks"]
+            except (BadZipFile, EOFError, KeyError, ValueError, zlib.error):
+                continue  # cut short by a power loss: its pictures are done again
             for place, key in enumerate(keys):
                 seen = Seen(views[place], landmarks[place]) if found[place] else None
                 self.kept[key.tobytes()] = seen

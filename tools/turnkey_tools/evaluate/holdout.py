@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from turnkey.vision.embedder import centred
 from turnkey.vision.manifest import GroupCalibration
 from turnkey_tools.evaluate.calibration import calibrate_group, cohort_mean
+from turnkey_tools.evaluate.faces import MIN_PERSONS
 from turnkey_tools.evaluate.pairs import PairScores, score_all_pairs
 
 RATES = (1e-4, 1e-5)
@@ -92,7 +93,7 @@ def halves(names: Sequence[str]) -> NDArray[np.bool_]:
 def hold_out(
     plain: NDArray[np.float32], raw: NDArray[np.float32], persons: NDArray[np.int64], names: Sequence[str]
 ) -> Holdout | None:
-    """Measure both halves on each other; None where a half has fewer than two persons.
+    """Measure both halves on each other; None where a half has fewer than `faces.MIN_PERSONS`.
 
     Args:
         plain: (n, d) raw cosine's embeddings: one view, not centred.
@@ -100,7 +101,7 @@ def hold_out(
         persons: (n,) rising, places in `names`.
     """
     first = halves(names)[persons]
-    if min(len(np.unique(persons[first])), len(np.unique(persons[~first]))) < 2:
+    if min(len(np.unique(persons[first])), len(np.unique(persons[~first]))) < MIN_PERSONS:
         return None
     gains: list[Gain] = []
     claims: list[Claim] = []

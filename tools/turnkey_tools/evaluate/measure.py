@@ -32,7 +32,7 @@ from turnkey_tools.evaluate.bootstrap import (
 )
 from turnkey_tools.evaluate.calibration import calibrate_group, cohort_mean
 from turnkey_tools.evaluate.embeddings import Embeddings, Tick, embed_pictures, see
-from turnkey_tools.evaluate.faces import Picture, list_pictures, person_names
+from turnkey_tools.evaluate.faces import Picture, check_enough, list_pictures, person_names
 from turnkey_tools.evaluate.groups import AttributePart, attribute_part
 from turnkey_tools.evaluate.holdout import hold_out
 from turnkey_tools.evaluate.pairs import PairScores, score_all_pairs
@@ -120,6 +120,7 @@ def evaluate(request: Request, tick: Tick) -> EvaluationReport:
     attributes = read_attributes(request.attributes, names) if request.attributes else ()
     shipped = Pipeline.shipped(request.models, manifest)
     embeddings = _embedded("pictures", pictures, shipped, request, tick)
+    check_enough(embeddings.persons)
     mean = cohort_mean(embeddings.raw, embeddings.persons) if request.fit else manifest.embedder.centre()
     scored = _score(centred(embeddings.raw, mean), embeddings.persons, len(names), request.seed)
     machine = this_machine()

@@ -115,7 +115,7 @@ def _searches(report: EvaluationReport) -> str:
 
 def _holdout(report: EvaluationReport) -> str:
     if report.holdout is None:
-        return ""
+        return "<h2>Held out</h2><p class=note>Not measured: too few persons for two halves.</p>"
     gains = [
         (
             gain.half,

@@ -117,6 +117,7 @@ def curves(faces: Faces, names: Sequence[str], scores: PairScores) -> list[Curve
     return [
         _curve(half, faces, kept, faces.lengths, fmr, scores.threshold_at(fmr))
         for half, kept in parts.items()
+        if kept.any()
         for fmr in FMRS
     ]
 

@@ -103,8 +103,9 @@ def look_at(pictures: Sequence[Picture], models: Path, cache: Path | None, progr
     for start in range(0, len(pictures), _PART):
         chosen = pictures[start : start + _PART]
         kept = None if folder is None else folder / f"part-{_named(chosen)}.npy"
-        if kept is not None and kept.is_file():
-            parts.append(np.load(kept))
+        there = None if kept is None else _read(kept)
+        if there is not None:
+            parts.append(there)
             for _ in chosen:
                 progress()
             continue
@@ -148,6 +149,14 @@ def _named(pictures: Sequence[Picture]) -> str:
     for picture in pictures:
         digest.update(hashlib.sha256(picture.path.read_bytes()).digest())
     return digest.hexdigest()[:32]
+
+
+def _read(path: Path) -> NDArray[np.float64] | None:
+    """A part; None where there is none, or it was cut short by a power loss."""
+    try:
+        return np.asarray(np.load(path))
+    except (OSError, EOFError, ValueError):
+        return None
 
 
 def _write(path: Path, rows: NDArray[np.float64]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from turnkey.capture.picture import decode_picture
 from turnkey.vision.quality import SCORE_LENGTHS
-from turnkey_tools.evaluate.faces import Picture, list_pictures
+from turnkey_tools.evaluate.faces import Picture, check_enough, list_pictures
 from turnkey_tools.evaluate.pairs import score_all_pairs
 from turnkey_tools.evaluate.quality import ComponentValue, Curve, Tenth, component_values, curves, tenths
 from turnkey_tools.evaluate.quality_faces import Eye, Faces, look_at
@@ -82,6 +82,7 @@ def evaluate_quality(
     pictures = list_pictures(folder)
     names = sorted({picture.person: picture.path.parent.name for picture in pictures}.items())
     faces = look_at(pictures, models, cache, _counted("faces", len(pictures), tick))
+    check_enough(faces.persons)
     scores = score_all_pairs(faces.templates, faces.persons)
     found = curves(faces, [name for _, name in names], scores)
     low, high = SCORE_LENGTHS
@@ -98,7 +99,7 @@ def evaluate_quality(
         bursts=_bursts(pictures, faces, eye, bursts, seed, tick) if bursts else None,
         pose=tuple(
             pose_errors(
-                [picture.path for picture in _spread(pictures, poses)],
+                [picture.path for picture in _spread([pictures[row] for row in faces.rows.tolist()], poses)],
                 eye,
                 None if twins is None else twins / DETECTOR_TWIN,
                 _counted("pose", poses, tick),

@@ -45,7 +45,8 @@ def scoring(
 
     from turnkey.vision.manifest import ModelError, read_manifest
     from turnkey_tools.evaluate.embeddings import Task, see
-    from turnkey_tools.evaluate.faces import NoFacesError, list_pictures, person_names
+    from turnkey_tools.evaluate.faces import NoFacesError, check_enough, list_pictures, person_names
+    from turnkey_tools.evaluate.holdout import halves
     from turnkey_tools.evaluate.pipeline import Pipeline
     from turnkey_tools.evaluate.scoring import compare_ways
 
@@ -68,19 +69,23 @@ def scoring(
                 )
 
             seen = look("pictures", pipeline)
+            rows = [row for row, one in enumerate(seen) if one is not None]
+            names, persons = person_names(pictures), np.array([pictures[row].person for row in rows], np.int64)
+            first = halves(names)[persons]
+            for half in (persons[first], persons[~first]):
+                check_enough(half)
             views = _stacked(seen)
             rooms = tuple(sorted(set(room or ()) - set(pipeline.rooms)))
             if rooms:
                 # The same faces are found: only how their mirror images are cut differs.
                 others = _stacked(look(f"{len(rooms)} other widths", replace(pipeline, rooms=rooms)))
                 views = np.concatenate([views, others[:, 1:]], axis=1)
-            rows = [row for row, one in enumerate(seen) if one is not None]
             scored = progress.add_task("ways", total=None)
             outcomes, choices = compare_ways(
                 views,
                 (*pipeline.rooms, *rooms),
-                np.array([pictures[row].person for row in rows], np.int64),
-                person_names(pictures),
+                persons,
+                names,
                 lambda done, of: progress.update(scored, completed=done, total=of),
             )
     except (ModelError, NoFacesError, OSError) as error:

@@ -19,7 +19,7 @@ from turnkey.vision.embedder import centred
 from turnkey.vision.manifest import Calibration, EmbedderEntry, Manifest, ModelError, read_manifest
 from turnkey_tools.evaluate.calibration import calibrate_group, cohort_mean
 from turnkey_tools.evaluate.embeddings import embed_pictures
-from turnkey_tools.evaluate.faces import Picture, list_pictures
+from turnkey_tools.evaluate.faces import Picture, check_enough, list_pictures
 from turnkey_tools.evaluate.files import calibration_of
 from turnkey_tools.evaluate.pairs import score_all_pairs
 from turnkey_tools.evaluate.pipeline import Pipeline
@@ -57,8 +57,12 @@ def fit(
     Args:
         dataset: the faces, in words, without counts.
         command: for the table: prints it again.
+
+    Raises:
+        NoFacesError: too few persons with a face.
     """
     embeddings = embed_pictures(pictures, pipeline, cache=cache, progress=progress, workers=workers)
+    check_enough(embeddings.persons, mates=False)
     mean = tuple(float(f"{value:.6f}") for value in cohort_mean(embeddings.raw, embeddings.persons))
     templates = centred(embeddings.raw, np.asarray(mean, dtype=np.float32))
     scores = score_all_pairs(templates, embeddings.persons)
