@@ -10,7 +10,14 @@ import pytest
 from tools_crowd import crowd
 
 from turnkey_tools.evaluate.attributes import Attribute, AttributesError, read_attributes
-from turnkey_tools.evaluate.bootstrap import Draws, fmr_intervals, fnmr_intervals, impostor_tail, mated_pairs
+from turnkey_tools.evaluate.bootstrap import (
+    Draws,
+    fmr_intervals,
+    fnmr_intervals,
+    impostor_tail,
+    mated_pairs,
+    rate_interval,
+)
 from turnkey_tools.evaluate.differentials import garbe, gini, max_over_geometric_mean, max_over_min, spread
 from turnkey_tools.evaluate.groups import MIN_PERSONS, attribute_part
 from turnkey_tools.evaluate.holdout import halves, hold_out
@@ -93,6 +100,18 @@ def test_no_error_seen_is_the_rule_of_three_over_persons() -> None:
     assert fnmr.high == pytest.approx(3 / len(np.unique(mated.persons)))
 
 
+def test_an_error_more_never_lowers_the_bound() -> None:
+    """One miss in thousands of pairs of few persons: the bootstrap alone would claim far less than for no miss."""
+    trials, draws = np.full(60, 190.0), Draws.make(60, 1)
+    bounds = [rate_interval(np.eye(60)[0] * misses, trials, draws).high for misses in (0, 1, 20, 190)]
+    assert bounds == sorted(bounds)
+    assert bounds[0] == bounds[1] == 3 / 60
+    templates, ids = crowd(80)
+    part, _, _ = part_for(("a", "b"), np.arange(80) % 2, templates, ids, 0.0005)
+    for group in part.groups:
+        assert group.fmr.high >= 3 / group.person_pairs
+
+
 def test_draws_are_the_seeds() -> None:
     np.testing.assert_array_equal(Draws.make(50, 7).weights, Draws.make(50, 7).weights)
     assert (Draws.make(50, 7).weights.sum(axis=1) == 50).all()
@@ -138,6 +157,7 @@ def part_for(groups: tuple[str, ...], group_of: np.ndarray, templates: np.ndarra
     return (
         attribute_part(
             Attribute("kind", groups, group_of),
+            np.bincount(ids, minlength=everybody),
             impostor_tail(templates, ids, threshold, everybody),
             mated_pairs(templates, ids),
             Draws.make(everybody, 1),
@@ -193,6 +213,31 @@ def test_a_group_that_is_too_small_says_so_and_is_not_compared() -> None:
     assert reason is not None
     needed = int(reason.split(";")[1].split()[0])
     assert needed * (needed - 1) / 2 * 0.001 >= 3 > (needed - 1) * (needed - 2) / 2 * 0.001
+
+
+def test_whose_face_was_not_found_counts_against_the_group_and_not_as_a_trial() -> None:
+    """Of a second group of the same size the pictures of half of the persons gave no template."""
+    templates, ids = crowd(200)
+    group_of = np.arange(200) % 2
+    found = (group_of[ids] == 0) | (ids % 4 == 1)
+    listed = np.bincount(ids)
+    threshold = score_all_pairs(templates, ids).threshold_at(0.01)
+    part = attribute_part(
+        Attribute("kind", ("seen", "lost"), group_of),
+        listed,
+        impostor_tail(templates[found], ids[found], threshold, 200),
+        mated_pairs(templates[found], ids[found]),
+        Draws.make(200, 1),
+        target_fmr=0.01,
+        threshold=threshold,
+    )
+    seen, lost = part.groups
+    assert (seen.persons, lost.persons) == (100, 50)
+    assert lost.person_pairs == 50 * 49 // 2
+    assert (seen.failure_to_acquire.rate, seen.failure_to_acquire.high) == (0, 0.03)
+    expected = listed[np.arange(200) % 4 == 3].sum() / listed[group_of == 1].sum()
+    assert lost.failure_to_acquire.rate == pytest.approx(expected)
+    assert lost.failure_to_acquire.low < expected < lost.failure_to_acquire.high
 
 
 def test_a_worse_group_is_seen() -> None:

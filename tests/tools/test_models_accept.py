@@ -50,6 +50,7 @@ def good() -> EvaluationReport:
     threshold = score_all_pairs(templates, ids).threshold_at(1e-2)
     part = attribute_part(
         Attribute("kind", ("a", "b"), np.arange(400) % 2),
+        np.bincount(ids),
         impostor_tail(templates, ids, threshold, 400),
         mated_pairs(templates, ids),
         Draws.make(400, 1),
@@ -93,7 +94,10 @@ Change = Callable[[EvaluationReport], dict[str, Any]]
         (lambda r: {"points": (replace(r.points[0], fnmr=Interval(0.1, 0.0, 0.21)),)}, "FNMR, everybody"),
         (lambda _: {"holdout": None}, "claims hold on others"),
         (lambda _: {"holdout": Holdout((), (Claim("first", 0.4, 1e-3, 2e-3, 3e-3),))}, "claims hold on others"),
+        (lambda _: {"holdout": Holdout((), ())}, "claims hold on others"),
         (lambda _: {"groups": ()}, "labelled by kind"),
+        (lambda r: {"groups": (replace(r.groups[0], groups=(), pairs=()),)}, "labelled by kind"),
+        (lambda r: {"groups": (replace(r.groups[0], groups=r.groups[0].groups[:1], pairs=()),)}, "labelled by kind"),
     ],
 )
 def test_each_flaw_fails_alone(good: EvaluationReport, change: Change, fails: str) -> None:
@@ -108,6 +112,21 @@ def test_one_bad_group_is_enough(good: EvaluationReport) -> None:
     ]
     crossed = replace(part.pairs[0], fmr_upper95=0.3)
     assert failing(good.model_copy(update={"groups": (replace(part, pairs=(crossed,)),)})) == ["FMR, kind: a / b"]
+
+
+def test_a_group_whose_faces_are_not_found_fails(good: EvaluationReport) -> None:
+    (part,) = good.groups
+    lost = replace(part.groups[1], failure_to_acquire=Interval(0.09, 0.05, 0.11))
+    assert failing(good.model_copy(update={"groups": (replace(part, groups=(part.groups[0], lost)),)})) == [
+        "failure to acquire, kind=b"
+    ]
+
+
+def test_groups_that_were_compared_at_another_rate_are_not_as_good_as_none(good: EvaluationReport) -> None:
+    nothing_asked = REQUIREMENTS.model_copy(update={"required_attributes": ()})
+    elsewhere = replace(good.groups[0], target_fmr=1e-3)
+    assert failing(good.model_copy(update={"groups": ()}), nothing_asked) == []
+    assert failing(good.model_copy(update={"groups": (elsewhere,)}), nothing_asked) == ["groups"]
 
 
 def test_a_group_that_is_too_small_fails(good: EvaluationReport) -> None:

@@ -3,8 +3,8 @@
 Pictures of one person, and pairs that share a person, are not independent; persons are. So persons are drawn with
 replacement, and every pair counts as often as both of its persons were drawn together (Bolle, Ratha & Pankanti, "Error
 analysis of pattern recognition systems: the subsets bootstrap", CVIU 2004; for pairs that share a person, Fogliato,
-Patil & Perona, IJCV 2024). Where nothing was observed the bootstrap is silent, and the rule of three speaks: 3/n for n
-independent trials.
+Patil & Perona, IJCV 2024). Where nothing was observed the bootstrap is silent, and where little was, too sure. There
+the rule of three speaks: no upper bound is below 3/n for n independent trials, so that one error more never lowers it.
 
 Rules kept here:
 1. No I/O. The randomness is a seed, passed in: the same numbers every time.
@@ -28,7 +28,7 @@ _LOW, _HIGH = 0.025, 0.975
 
 @dataclass(frozen=True)
 class Interval:
-    """A rate with its two-sided 95 % interval. Where no error was seen `low` is 0 and `high` is 3/n."""
+    """A rate with its two-sided 95 % interval; `high` is at least 3/n, and just that where no error was seen."""
 
     rate: float
     low: float
@@ -125,7 +125,7 @@ def fmr_intervals(scores: PairScores, tail: ImpostorTail, draws: Draws, threshol
         for place, threshold in enumerate(thresholds):
             rates[place, draw] = running[_reaching(tail.scores, threshold)] / max(pairs[draw], 1.0)
     return [
-        _interval(scores.fmr(threshold), rates[place], len(scores.person_pairs))
+        interval(scores.fmr(threshold), rates[place], len(scores.person_pairs))
         for place, threshold in enumerate(thresholds)
     ]
 
@@ -140,14 +140,14 @@ def fnmr_intervals(mated: MatedPairs, draws: Draws, thresholds: Sequence[float])
         lost = mated.scores < np.float32(threshold)
         errors = np.bincount(mated.persons[lost], minlength=persons).astype(np.float64)
         rates = (draws.weights @ errors) / np.maximum(all_trials, 1.0)
-        found.append(_interval(float(lost.mean()) if len(lost) else 0.0, rates, int((trials > 0).sum())))
+        found.append(interval(float(lost.mean()) if len(lost) else 0.0, rates, int((trials > 0).sum())))
     return found
 
 
 def rate_interval(errors: NDArray[np.float64], trials: NDArray[np.float64], draws: Draws) -> Interval:
     """A rate whose errors and trials are counted by person: (persons,) each."""
     rates = drawn_rates(errors, trials, draws)
-    return _interval(float(errors.sum() / max(trials.sum(), 1.0)), rates, int((trials > 0).sum()))
+    return interval(float(errors.sum() / max(trials.sum(), 1.0)), rates, int((trials > 0).sum()))
 
 
 def drawn_rates(errors: NDArray[np.float64], trials: NDArray[np.float64], draws: Draws) -> NDArray[np.float64]:
@@ -155,11 +155,18 @@ def drawn_rates(errors: NDArray[np.float64], trials: NDArray[np.float64], draws:
     return np.asarray((draws.weights @ errors) / np.maximum(draws.weights @ trials, 1.0), np.float64)
 
 
-def _interval(rate: float, rates: NDArray[np.float64], trials: int) -> Interval:
+def interval(rate: float, rates: NDArray[np.float64], trials: int) -> Interval:
+    """A rate with the interval that its draws give.
+
+    Args:
+        rates: (draws,).
+        trials: independent ones, of the rule of three.
+    """
+    least = min(1.0, 3 / max(trials, 1))
     if rate <= 0:
-        return Interval(0.0, 0.0, min(1.0, 3 / max(trials, 1)))
+        return Interval(0.0, 0.0, least)
     low, high = np.quantile(rates, (_LOW, _HIGH))
-    return Interval(rate, min(float(low), rate), max(float(high), rate))
+    return Interval(rate, min(float(low), rate), max(float(high), rate, least))
 
 
 def _reaching(falling: NDArray[np.float32], threshold: float) -> int:

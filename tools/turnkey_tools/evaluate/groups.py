@@ -22,7 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from turnkey_tools.evaluate.attributes import Attribute
-from turnkey_tools.evaluate.bootstrap import Draws, ImpostorTail, Interval, MatedPairs, drawn_rates, rate_interval
+from turnkey_tools.evaluate.bootstrap import (
+    Draws,
+    ImpostorTail,
+    Interval,
+    MatedPairs,
+    drawn_rates,
+    interval,
+    rate_interval,
+)
 from turnkey_tools.evaluate.differentials import garbe, spread
 from turnkey_tools.evaluate.pairs import upper_bound
 
@@ -36,7 +44,8 @@ class GroupRates:
 
     Attributes:
         group: its name.
-        persons: in it; `mated_persons` of them with two pictures or more.
+        persons: in it with a template; `mated_persons` of them with two or more.
+        failure_to_acquire: share of its pictures that gave no template, with its interval by person.
         person_pairs: pairs of two persons of the group: the independent trials that the FMR's bound counts.
         fmr, fnmr: with intervals by person.
         says_fmr, says_fnmr: None where the data suffice, else why the group says nothing.
@@ -46,6 +55,7 @@ class GroupRates:
     persons: int
     mated_persons: int
     person_pairs: int
+    failure_to_acquire: Interval
     fmr: Interval
     fnmr: Interval
     says_fmr: str | None
@@ -126,12 +136,23 @@ class _Group:
 
 
 def attribute_part(
-    attribute: Attribute, tail: ImpostorTail, mated: MatedPairs, draws: Draws, *, target_fmr: float, threshold: float
+    attribute: Attribute,
+    listed: NDArray[np.int64],
+    tail: ImpostorTail,
+    mated: MatedPairs,
+    draws: Draws,
+    *,
+    target_fmr: float,
+    threshold: float,
 ) -> AttributePart:
-    """Rates by group at a threshold at or above the tail's floor."""
+    """Rates by group at a threshold at or above the tail's floor.
+
+    Args:
+        listed: (persons,) pictures of each, those without a template too.
+    """
     reached = tail.scores >= np.float32(threshold)
     groups = tuple(
-        _group(attribute, place, tail, reached, mated, draws, target_fmr, threshold)
+        _group(attribute, place, listed, tail, reached, mated, draws, target_fmr, threshold)
         for place in range(len(attribute.groups))
     )
     spreads = _spreads(groups)
@@ -154,6 +175,7 @@ def attribute_part(
 def _group(
     attribute: Attribute,
     place: int,
+    listed: NDArray[np.int64],
     tail: ImpostorTail,
     reached: NDArray[np.bool_],
     mated: MatedPairs,
@@ -161,7 +183,8 @@ def _group(
     target_fmr: float,
     threshold: float,
 ) -> _Group:
-    inside = attribute.group_of == place
+    members = attribute.group_of == place
+    inside = members & (tail.pictures > 0)  # who gave no template is compared with nobody
     persons = int(inside.sum())
     pairs = persons * (persons - 1) // 2
     within = reached & inside[tail.one] & inside[tail.other]
@@ -172,11 +195,13 @@ def _group(
     lost = ours & (mated.scores < np.float32(threshold))
     misses = np.bincount(mated.persons[lost], minlength=everybody).astype(np.float64)
     mated_persons = int((trials > 0).sum())
+    without = np.where(members, listed - tail.pictures, 0).astype(np.float64)
     rates = GroupRates(
         group=attribute.groups[place],
         persons=persons,
         mated_persons=mated_persons,
         person_pairs=pairs,
+        failure_to_acquire=rate_interval(without, np.where(members, listed, 0).astype(np.float64), draws),
         fmr=_fmr_within(tail, within, inside, drawn_fmr, pairs),
         fnmr=rate_interval(misses, trials, draws),
         says_fmr=_too_small(persons, pairs, target_fmr),
@@ -219,17 +244,13 @@ def _fmr_within(
     trials = (pictures.sum() ** 2 - (pictures**2).sum()) / 2
     if not trials:
         return Interval(0.0, 0.0, 1.0)
-    if not within.any():
-        return Interval(0.0, 0.0, min(1.0, 3 / max(pairs, 1)))
-    rate = int(within.sum()) / trials
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return Interval(float(rate), min(float(low), float(rate)), max(float(high), float(rate)))
+    return interval(float(int(within.sum()) / trials), drawn, pairs)
 
 
 def _crossed(attribute: Attribute, tail: ImpostorTail, reached: NDArray[np.bool_]) -> tuple[CrossRate, ...]:
     one, other = tail.one[reached], tail.other[reached]
     of_one, of_other = attribute.group_of[one], attribute.group_of[other]
-    inside = [attribute.group_of == place for place in range(len(attribute.groups))]
+    inside = [(attribute.group_of == place) & (tail.pictures > 0) for place in range(len(attribute.groups))]
     found = []
     for first, second in combinations(range(len(inside)), 2):
         crossed = ((of_one == first) & (of_other == second)) | ((of_one == second) & (of_other == first))

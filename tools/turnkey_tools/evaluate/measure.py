@@ -140,7 +140,7 @@ def evaluate(request: Request, tick: Tick) -> EvaluationReport:
         sensitivity=_sensitivity(pictures, embeddings, mean, scored, shipped, request, tick),
         pose=pose_rows(scored.templates, scored.persons, embeddings.landmarks, scored.scores.threshold_at(AT_FMR)),
         labels=_labels(request, attributes, len(names)),
-        groups=_groups(attributes, scored),
+        groups=_groups(attributes, np.bincount([picture.person for picture in pictures]), scored),
         calibration=_calibration(attributes, scored),
         cohort_mean=tuple(float(f"{value:.6f}") for value in mean),
         seconds=time.perf_counter() - began,
@@ -220,10 +220,11 @@ def _sensitivity(
     )
 
 
-def _groups(attributes: tuple[Attribute, ...], scored: _Scored) -> tuple[AttributePart, ...]:
+def _groups(attributes: tuple[Attribute, ...], listed: NDArray[np.int64], scored: _Scored) -> tuple[AttributePart, ...]:
     return tuple(
         attribute_part(
             attribute,
+            listed,
             scored.tail,
             scored.mated,
             scored.draws,

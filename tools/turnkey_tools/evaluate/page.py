@@ -174,6 +174,7 @@ def _attribute(part: AttributePart) -> str:
         (
             group.group,
             f"{group.persons:,}",
+            _interval(group.failure_to_acquire),
             _interval(group.fmr) if group.says_fmr is None else f"too small: {group.says_fmr}",
             _interval(group.fnmr) if group.says_fnmr is None else f"too small: {group.says_fnmr}",
         )
@@ -194,7 +195,7 @@ def _attribute(part: AttributePart) -> str:
         words.append(f"No error was seen in {', '.join(part.bounds_used)}: their upper bound stands in its place.")
     title = f"{part.attribute} at the threshold {part.threshold:.4f} (FMR {_rate(part.target_fmr)} over everybody)"
     return (
-        _table(title, ("group", "persons", "FMR within", "FNMR"), rows)
+        _table(title, ("group", "persons", "failure to acquire", "FMR within", "FNMR"), rows)
         + _table("Between groups", ("groups", "impostor pairs", "FMR", "95 % bound"), pairs)
         + f"<p>{escape(' '.join(words))} {part.not_labelled:,} persons are not labelled.</p>"
     )

@@ -5,7 +5,7 @@ The requirements are a TOML file that the site's people agree on before they see
     version = 1
     fmr = 1e-4                      # rates are judged at the threshold for this FMR over everybody
     min_persons = 1000
-    max_failure_to_acquire = 0.01
+    max_failure_to_acquire = 0.01   # share of all pictures; in every group its upper 95 % bound
     max_fnmr = 0.02                 # upper 95 % bound, overall
     max_group_fnmr = 0.04           # the same, in every group
     max_group_fmr = 5e-4            # upper 95 % bound within every group, and between every two
@@ -15,8 +15,9 @@ The requirements are a TOML file that the site's people agree on before they see
 
 Rules kept here:
 1. Bounds are judged, not rates: little evidence is bad evidence.
-2. A group that is too small to say anything fails. A required attribute without labels fails. A report without any
-   labels passes only where `required_attributes` is empty, and the acceptance's text says so.
+2. A group that is too small to say anything fails. A required attribute with fewer than two groups fails, and so do
+   groups that were not compared at the FMR asked for. A report without any labels passes only where
+   `required_attributes` is empty, and the acceptance's text says so.
 3. The report is about these very models: every hash, the cohort mean, the calibration table.
 4. Claims that did not hold on held-out persons fail, and so does a report without them.
 5. A function of values: no I/O, no clock.
@@ -111,27 +112,36 @@ def _held_out(report: EvaluationReport) -> list[Check]:
     if report.holdout is None:
         return [Check("claims hold on others", False, "nobody was held out")]
     claims, broken = report.holdout.claims, report.holdout.broken
-    return [Check("claims hold on others", not broken, f"{len(claims) - len(broken)} of {len(claims)} bounds held")]
+    found = f"{len(claims) - len(broken)} of {len(claims)} bounds held"
+    return [Check("claims hold on others", bool(claims) and not broken, found)]
 
 
 def _groups(report: EvaluationReport, requirements: Requirements) -> list[Check]:
     parts = [part for part in report.groups if part.target_fmr == requirements.fmr]
-    measured = {part.attribute for part in parts}
-    checks = [
-        Check(f"labelled by {name}", name in measured, "yes" if name in measured else "no group was measured")
-        for name in requirements.required_attributes
-    ]
-    if not requirements.required_attributes and not parts:
+    checks = [_labelled(name, parts) for name in requirements.required_attributes]
+    if report.groups and not parts:
+        checks.append(Check("groups", False, f"the report does not compare them at FMR {requirements.fmr:.0e}"))
+    elif not requirements.required_attributes and not parts:
         checks.append(Check("groups", True, "none were asked for, and none measured: nothing is known of them"))
     for part in parts:
         checks += _attribute(part, requirements)
     return checks
 
 
+def _labelled(name: str, parts: list[AttributePart]) -> Check:
+    """A required attribute compares two groups at least: a column that is empty, or says one thing, compares none."""
+    found = [f"{part.labelled} persons in {len(part.groups)} group(s)" for part in parts if part.attribute == name]
+    holds = any(part.attribute == name and len(part.groups) > 1 for part in parts)
+    return Check(f"labelled by {name}", holds, found[0] if found else "no group was measured")
+
+
 def _attribute(part: AttributePart, requirements: Requirements) -> list[Check]:
     checks = []
     for group in part.groups:
-        name = f"{part.attribute}={group.group}"
+        name, lost = f"{part.attribute}={group.group}", group.failure_to_acquire
+        limit = requirements.max_failure_to_acquire
+        found = f"{lost.rate:.4%}, upper bound {lost.high:.4%}, at most {limit:.4%}"
+        checks.append(Check(f"failure to acquire, {name}", lost.high <= limit, found))
         for what, interval, says, limit in (
             ("FNMR", group.fnmr, group.says_fnmr, requirements.max_group_fnmr),
             ("FMR", group.fmr, group.says_fmr, requirements.max_group_fmr),
