@@ -126,7 +126,7 @@ class Device:
         successors.mkdir(mode=0o700, exist_ok=True)
         self._authorities = AuthorityFolder(settings.authority.read_bytes(), successors)
         self.manifest = manifest = accepted_manifest(settings.models, self._authorities.current)
-        self.analyzer = Analyzer.load(settings.models, threads=settings.threads)
+        self.analyzer = Analyzer.load(settings.models, manifest, threads=settings.threads)
         self.outbox = Outbox(settings.outbox_file)
         parts.callback(self.outbox.close)
         self.journal = Journal(settings.state / "ledger.db")

@@ -151,7 +151,7 @@ def booth_room(settings: Settings) -> Iterator[GalleryRoom]:
             settings=settings,
             manifest=manifest,
             gallery=gallery,
-            analyzer=Analyzer.load(settings.models, threads=settings.threads),
+            analyzer=Analyzer.load(settings.models, manifest, threads=settings.threads),
             notary=notary,
             permit=gate.permit,
             policy=policy_known(settings, following, "policy-of-the-booth.json"),

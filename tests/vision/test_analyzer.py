@@ -102,6 +102,14 @@ def test_one_flipped_byte_in_a_model_is_refused_at_load(copied: Path, kind: str,
     assert refused.value.reason == "model-altered"
 
 
+def test_what_was_accepted_is_what_is_loaded_though_the_manifest_was_replaced(copied: Path) -> None:
+    accepted = read_manifest(copied)
+    text = (copied / MANIFEST_NAME).read_text()
+    (copied / MANIFEST_NAME).write_text(text.replace("mirrored = true", "mirrored = false"))
+    assert read_manifest(copied) != accepted
+    assert Analyzer.load(copied, accepted).manifest == accepted
+
+
 def test_a_missing_model_is_refused(copied: Path) -> None:
     (copied / read_manifest(copied).embedder.file).unlink()
     with pytest.raises(ModelError) as refused:

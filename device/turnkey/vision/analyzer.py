@@ -65,18 +65,26 @@ class Analyzer:
         self._agreement = agreement_threshold(manifest.calibration)
 
     @classmethod
-    def load(cls, models: Path, *, threads: int = 1, limits: QualityLimits = QualityLimits()) -> Analyzer:  # noqa: B008
+    def load(
+        cls,
+        models: Path,
+        manifest: Manifest | None = None,
+        *,
+        threads: int = 1,
+        limits: QualityLimits = QualityLimits(),  # noqa: B008
+    ) -> Analyzer:
         """Load the models after checking their hashes.
 
         Args:
             models: directory with manifest.toml.
+            manifest: that was accepted: only what it names is loaded, whatever has taken its place; None to read it.
             threads: for XNNPACK, fixed for the analyzer's life.
             limits: of quality, where a call names no others.
 
         Raises:
             ModelError: anything missing, altered or unfit.
         """
-        manifest = read_manifest(models)
+        manifest = manifest or read_manifest(models)
         inspector = Inspector.load(models, manifest, threads=threads)
         return cls(manifest, inspector, Embedder.load(models, manifest.embedder, threads=threads), limits)
 
