@@ -158,6 +158,9 @@ def test_an_altered_model_and_a_face_that_is_not_seen_as_it_was_are_failures(mac
     (models / "golden.toml").write_text((models / "golden.toml").read_text().replace("434.11", "454.11"))
     shutil.copyfile(FACES / "obama" / "obama-2012.jpg", portrait)
     assert machine.failed() == ["face-recognised"]
-    file = next(models.glob("sface*.tflite"))
-    file.write_bytes(file.read_bytes()[:-1] + b"x")
-    assert machine.failed() == ["models-verified", "face-recognised"]
+    shutil.copyfile(MODELS / "golden.toml", models / "golden.toml")
+    for name in ("sface_2021dec_int8.tflite", "face_mesh.tflite"):
+        (models / name).write_bytes((MODELS / name).read_bytes()[:-1] + b"x")
+        assert machine.failed() == ["models-verified", "face-recognised"]
+        shutil.copyfile(MODELS / name, models / name)
+    assert machine.examine().passed

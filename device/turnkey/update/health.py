@@ -123,7 +123,8 @@ def _interlock(socket: Path) -> tuple[Check, InterlockStatus | None]:
 def _models(models: Path) -> list[Check]:
     try:
         manifest = read_manifest(models)
-        entries = [entry for entry in (manifest.detector, manifest.embedder, manifest.guide) if entry is not None]
+        every = (manifest.detector, manifest.embedder, manifest.mesh, manifest.guide)
+        entries = [entry for entry in every if entry is not None]
         for entry in entries:
             verified_bytes(models, entry)
         verified = Check("models-verified", True, ", ".join(f"{entry.id} {entry.sha256[:12]}" for entry in entries))
