@@ -199,13 +199,15 @@ def test_the_example_requirements_are_requirements() -> None:
 
 
 def test_calibrate_puts_a_reports_table_into_the_manifest(tmp_path: Path, good: EvaluationReport) -> None:
-    files(tmp_path, good.model_copy(update={"calibration": good.calibration[:1] * 2}))
+    changed = {"calibration": good.calibration[:1] * 2, "subject": replace(good.subject, cohort="these faces")}
+    files(tmp_path, good.model_copy(update=changed))
     models = tmp_path / "models"
     command = ["models", "calibrate", str(models), "--report", str(tmp_path / "report.json")]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     manifest = read_manifest(models)
     assert len(manifest.calibration.groups) == 2
+    assert manifest.embedder.cohort == "7171 pictures of 2954 persons of equal weight"  # of those with a face
     assert models_digest(manifest) != models_digest(read_manifest(MODELS))
     assert not list(models.glob(".*"))
 

@@ -118,6 +118,14 @@ def test_the_manifest_is_written_as_it_is_read() -> None:
     assert (MODELS / MANIFEST_NAME).read_text() == manifest_text(read_manifest(MODELS))
 
 
+def test_whatever_a_dataset_is_called_the_manifest_can_be_read_again(tmp_path: Path) -> None:
+    manifest = read_manifest(MODELS)
+    calibration = manifest.calibration.model_copy(update={"dataset": 'faces of "Zoë",\n\tC:\\new'})
+    named = manifest.model_copy(update={"calibration": calibration})
+    (tmp_path / MANIFEST_NAME).write_text(manifest_text(named), encoding="utf-8")
+    assert read_manifest(tmp_path) == named
+
+
 def test_every_model_has_a_card() -> None:
     manifest = read_manifest(MODELS)
     assert manifest.guide is not None

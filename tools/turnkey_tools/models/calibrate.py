@@ -90,8 +90,8 @@ def calibrated_by(models: Path, report: EvaluationReport) -> Manifest:
         raise ModelError("report-of-other-models", f"the report is about {subject.embedder_id}, not {embedder.id}")
     cohort = embedder.cohort
     if subject.cohort == "these faces":
-        acquired = report.faces.pictures - report.faces.without_face
-        cohort = f"{acquired} pictures of {report.faces.persons} persons of equal weight"
+        everybody = report.calibration[0]
+        cohort = f"{everybody.pictures} pictures of {everybody.persons} persons of equal weight"
     fitted = Fitted(cohort, report.cohort_mean, calibration_of(report))
     return manifest.model_copy(update={"embedder": fitted.into(embedder), "calibration": fitted.calibration})
 
