@@ -54,11 +54,17 @@ class Installer(Protocol):
         """Say whether this board may be given another system at all. Raises: UpdateError: it may not, and why."""
         ...
 
-    def install(self, bundle: Path, progress: Progress) -> None:
+    def install(self, bundle: Path, version: str, progress: Progress) -> None:
         """Write a bundle to the slot that does not run, and have it tried at the next start.
 
+        Args:
+            bundle: the file.
+            version: what the metadata calls it. A bundle that says another is refused: yesterday's was signed as well.
+            progress: told how far it is.
+
         Raises:
-            UpdateError: `install-failed` with the installer's words, `installer-unreachable`, `update-under-way`.
+            UpdateError: `install-failed` with the installer's words, `installer-unreachable`, `update-under-way`,
+                `another-version`.
         """
         ...
 
@@ -108,7 +114,7 @@ class SimulatedInstaller:
     def admit(self) -> None:
         """As the port's: there is no board."""
 
-    def install(self, bundle: Path, progress: Progress) -> None:
+    def install(self, bundle: Path, version: str, progress: Progress) -> None:
         """As the port's."""
         state = self._read()
         other = next(name for name in state.slots if name != state.booted)
@@ -121,6 +127,7 @@ class SimulatedInstaller:
             written = _SlotState(version=line.removeprefix(SIMULATED_MAGIC).decode().strip(), good=True)
         except (ValueError, ValidationError) as error:
             raise UpdateError(UpdateReason.NOT_INSTALLED, f"{bundle.name} is no simulated bundle: {error}") from error
+        refuse_another(bundle, str(written.version), version)
         torn = _SlotState(version=None, good=False)
         self._write(state.model_copy(update={"slots": {**state.slots, other: torn}, "primary": state.booted}))
         progress(50, f"writing slot {other}")
@@ -153,6 +160,13 @@ class SimulatedInstaller:
 
     def _write(self, state: _State) -> None:
         write_whole(self._path, json.dumps(state.model_dump(), indent=1).encode())
+
+
+def refuse_another(bundle: Path, says: str, version: str) -> None:
+    """Refuse a bundle that is not of the version that it is offered as. Raises: UpdateError."""
+    if says != version:
+        message = f"{bundle.name} is offered as {version} and says that it is {says!r}"
+        raise UpdateError(UpdateReason.ANOTHER_VERSION, message)
 
 
 def write_whole(path: Path, content: bytes, mode: int = 0o600) -> None:

@@ -1,6 +1,7 @@
 """The real installer: RAUC's service over D-Bus (RAUC 1.8 and newer; rauc.readthedocs.io, "D-Bus API").
 
-RAUC checks the bundle's own signature and its `compatible` a second time, as root; this process may only ask it to.
+RAUC checks the bundle's own signature and its `compatible` a second time, as root; this process may only ask it to
+(systemd/turnkey-rauc.conf names what it may ask).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from jeepney.wrappers import unwrap_msg
 
 from turnkey.leads.upkeep import VERSION_FORM
 from turnkey.update.bootloader import DEVICE_TREE, read_bootloader, refusal_of
-from turnkey.update.installer import Progress, Slot
+from turnkey.update.installer import Progress, Slot, refuse_another
 from turnkey.update.refusals import UpdateError, UpdateReason
 
 SERVICE = DBusAddress("/", bus_name="de.pengutronix.rauc", interface="de.pengutronix.rauc.Installer")
@@ -61,11 +62,12 @@ class RaucInstaller:
         if (refusal := refusal_of(read_bootloader(self._device_tree))) is not None:
             raise UpdateError(refusal.reason, refusal.message)
 
-    def install(self, bundle: Path, progress: Progress) -> None:
+    def install(self, bundle: Path, version: str, progress: Progress) -> None:
         """As the port's."""
         with self._connected() as connection:
             if self._property(connection, "Operation") != "idle":
                 raise UpdateError(UpdateReason.BUSY, "RAUC is installing something already")
+            refuse_another(bundle, self._version_of(bundle, connection), version)
             rule = MatchRule(type="signal", interface=SERVICE.interface, member="Completed", path=SERVICE.object_path)
             Proxy(message_bus, connection).AddMatch(rule)
             with connection.filter(rule) as completed:
@@ -92,6 +94,15 @@ class RaucInstaller:
             (found,) = unwrap_msg(reply)
         slots = ((name, {key: value for key, (_, value) in facts.items()}) for name, facts in sorted(found, key=_name))
         return tuple(_slot(name, facts) for name, facts in slots if facts.get("bootname"))
+
+    def _version_of(self, bundle: Path, connection: DBusConnection) -> str:
+        asked = new_method_call(SERVICE, "Info", "s", (str(bundle),))
+        try:
+            _compatible, version = unwrap_msg(connection.send_and_get_reply(asked, timeout=ANSWER_TIMEOUT_S))
+        except DBusErrorResponse as error:
+            why = "no bundle, or not signed for this device (journalctl -u rauc)"
+            raise UpdateError(_reason(error), f"RAUC does not believe {bundle.name}: {why}") from error
+        return str(version)
 
     def _property(self, connection: DBusConnection, name: str) -> Any:
         reply = connection.send_and_get_reply(Properties(SERVICE).get(name), timeout=ANSWER_TIMEOUT_S)

@@ -23,6 +23,7 @@ class UpdateReason(StrEnum):
     STICK_UNREADABLE = "stick-unreadable"
     DISK = "disk-full-or-failing"
     NOT_INSTALLED = "install-failed"
+    ANOTHER_VERSION = "another-version"
     NO_INSTALLER = "installer-unreachable"
     POLICY_REFUSED = "policy-refused"
     MODELS_REFUSED = "models-refused"

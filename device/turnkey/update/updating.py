@@ -184,7 +184,7 @@ class Updating:
             if kind == "bundle":
                 attempt = Attempt(version=version, digest=digest, boot=self._device.boot)
                 self._memory.write(state.model_copy(update={"attempt": attempt}))
-                self._installer.install(file, self._progress)
+                self._installer.install(file, version, self._progress)
                 self._memory.write(
                     state.model_copy(update={"attempt": attempt.model_copy(update={"installed": True}), "refused": ""})
                 )
