@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ssl
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, DownloadLengthMismatchError, SlowRetrievalError
 from update.web import Web
 
-from turnkey.update.fetching import STICK_URL, HttpFetcher, StickFetcher, tls_context
+from turnkey.update.fetching import CHUNK_BYTES, STICK_URL, HttpFetcher, StickFetcher, tls_context
 from turnkey.update.limits import Limits
 from turnkey.update.refusals import UpdateError, UpdateReason
 from turnkey_tools.certificates import Use, issue, new_ca
@@ -134,6 +135,13 @@ def test_a_server_that_drips_is_given_up(web: Web, tmp_path: Path) -> None:
         fetched(fetcher, f"{web.url}/file")
 
 
+def test_a_server_that_drips_is_not_waited_for_until_a_chunk_is_whole(web: Web, tmp_path: Path) -> None:
+    web.drip = lambda: time.sleep(0.25)
+    with pytest.raises(SlowRetrievalError):
+        fetched(HttpFetcher(tmp_path, Limits(patience_s=0.5, least_bytes_per_s=10**6, attempts=1)), f"{web.url}/file")
+    assert web.sent < CHUNK_BYTES / 2
+
+
 def test_a_server_that_says_nothing_is_given_up(tmp_path: Path) -> None:
     import socket
 
@@ -211,6 +219,25 @@ def test_a_stick_and_a_file_of_one_are_read_alike(tmp_path: Path, packed: bool) 
             fetcher.download_bytes(f"{STICK_URL}/{name}", 100)
     with pytest.raises(DownloadLengthMismatchError):
         StickFetcher(place, Limits(most_bytes=1000)).download_bytes(f"{STICK_URL}/targets/file", len(CONTENT))
+
+
+@pytest.mark.parametrize("what", ["damaged", "encrypted", "packed-otherwise"])
+def test_a_file_of_a_stick_that_cannot_be_unpacked_is_a_refusal(tmp_path: Path, what: str) -> None:
+    place, name = tmp_path / "stick.zip", b"metadata/timestamp.json"
+    with zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name.decode(), CONTENT)
+    data = bytearray(place.read_bytes())
+    body, entry = data.index(name) + len(name), data.index(b"PK\x01\x02")
+    match what:
+        case "damaged":
+            data[body : body + 4] = b"\xff\xff\xff\xff"
+        case "encrypted":
+            data[6] = data[entry + 8] = 1
+        case _:
+            data[8] = data[entry + 10] = 97
+    place.write_bytes(data)
+    with pytest.raises(DownloadError):
+        StickFetcher(place, Limits()).download_bytes(f"{STICK_URL}/{name.decode()}", len(CONTENT))
 
 
 def test_what_is_no_stick_is_refused(tmp_path: Path) -> None:

@@ -14,9 +14,11 @@ Rules kept here:
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import ssl
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +35,8 @@ from turnkey.update.refusals import UpdateError, UpdateReason
 
 CHUNK_BYTES = 64 * 1024
 STICK_URL = "stick:/"
+UNREADABLE = (OSError, BadZipFile, EOFError, RuntimeError, zlib.error, lzma.LZMAError)
+"""What reading a .zip can raise: damaged, cut off, encrypted, or packed in a way that Python does not know."""
 
 
 class Clock(Protocol):
@@ -179,7 +183,8 @@ class HttpFetcher(FetcherInterface):
     def _read(self, response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
         pace = _Pace(self._limits, self._clock)
         try:
-            for chunk in response.stream(CHUNK_BYTES, decode_content=False):
+            # What is there, and no waiting for more: a server that drips would hold a whole chunk back from the rates.
+            while chunk := response.read1(CHUNK_BYTES, decode_content=False):
                 pace.took(len(chunk))
                 yield chunk
         except urllib3.exceptions.TimeoutError as error:
@@ -201,7 +206,7 @@ class StickFetcher(FetcherInterface):
         try:
             self._root: Path | ZipPath = place if place.is_dir() else ZipPath(place)
             found = (self._root / "metadata" / "timestamp.json").is_file()
-        except (OSError, BadZipFile) as error:
+        except UNREADABLE as error:
             raise UpdateError(UpdateReason.STICK_UNREADABLE, f"{place}: {error}") from error
         if not found:
             raise UpdateError(
@@ -228,7 +233,7 @@ class StickFetcher(FetcherInterface):
                     if read > self._most_bytes:
                         raise DownloadLengthMismatchError(f"{place} is longer than this device takes")
                     yield chunk
-        except (OSError, BadZipFile, EOFError) as error:
+        except UNREADABLE as error:
             raise DownloadError(f"{place}: {error}") from error
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Protocol
 from zipfile import BadZipFile, ZipFile
 
+from turnkey.update.fetching import UNREADABLE
 from turnkey.update.installer import sync_folder, write_whole
 from turnkey.update.refusals import UpdateError, UpdateReason
 from turnkey.update.release import Release
@@ -106,10 +107,10 @@ class ModelsPlacer:
             for other in self._folder.iterdir():
                 if other.is_dir() and not other.is_symlink() and other != unpacked:
                     shutil.rmtree(other, ignore_errors=True)
-        except (ModelError, BadZipFile) as error:
-            raise UpdateError(UpdateReason.MODELS_REFUSED, f"{release.name}: {error}") from error
         except OSError as error:
             raise UpdateError(UpdateReason.DISK, f"{self._folder}: {error}") from error
+        except (ModelError, *UNREADABLE) as error:
+            raise UpdateError(UpdateReason.MODELS_REFUSED, f"{release.name}: {error}") from error
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
