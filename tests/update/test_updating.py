@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import zipfile
 from collections.abc import Callable, Iterator
@@ -40,6 +41,7 @@ class Room:
         self.served = served_notary(folder)
         self.boot = 1
         self.restarts = 0
+        self.quiet_s = QUIET_S
         self.policy_refusal: str | None = None
         self.models_refusal: ModelError | None = None
 
@@ -49,13 +51,13 @@ class Room:
         self.repository.add(f"{terms['kind']}-{version}", content, terms)
         self.repository.publish()
 
-    def run(self, told: Callable[[int, str], None] = lambda _percent, _doing: None) -> Report:
+    def run(self, told: Callable[[int, str], None] = lambda _percent, _doing: None, *, look: bool = True) -> Report:
         placers = {
             "policy": PolicyPlacer(self.folder / "policy.json", lambda _envelope: self.policy_refusal),
             "models": ModelsPlacer(self.folder / "models", self.check_models),
         }
         updating = Updating(
-            Device("booth-1", "station", "rpi5", f"boot-{self.boot}", QUIET_S),
+            Device("booth-1", "station", "rpi5", f"boot-{self.boot}", self.quiet_s),
             self.folder / "update",
             self.repository.first_root,
             self.installer,
@@ -64,7 +66,7 @@ class Room:
             self._restart,
             told,
         )
-        return updating.run(self.repository.way())
+        return updating.run(self.repository.way() if look else None)
 
     def check_models(self, models: Path) -> None:
         assert (models / "manifest.toml").exists()
@@ -143,6 +145,52 @@ def test_no_restart_while_a_booking_may_be_open(room: Room) -> None:
     assert room.restarts == 0
     assert room.run().restart == "waits"
     assert room.ledger() == ["offered 1.1", "downloaded 1.1", "installed 1.1"]
+
+
+@pytest.mark.parametrize("look", [True, False])
+def test_a_restart_that_waited_is_made_although_nothing_can_be_looked_at(room: Room, look: bool) -> None:
+    """The server is away, or there is none: a stick brought it."""
+    room.served.notary.record(Captured(attempt_id="0" * 32, frames=1, purpose="booking"))
+    room.offer("1.1")
+    assert room.run().restart == "waits"
+    room.repository.files, room.quiet_s = {}, 0.0
+    report = room.run(look=look)
+    assert (report.restart, room.restarts) == ("asked", 1)
+    assert (report.refusal is None) is not look
+    room.reboot()
+    room.run(look=look)
+    assert room.ledger()[-1] == "arrived 1.1"
+    assert room.restarts == 1
+
+
+def test_what_a_newer_system_wrote_beside_does_not_make_it_forget_where_it_came_back_from(room: Room) -> None:
+    room.offer("1.1")
+    room.run()
+    memory = room.folder / "update" / "state.json"
+    known = json.loads(memory.read_text())
+    memory.write_text(json.dumps(known | {"news": 1, "attempt": known["attempt"] | {"news": 1}}))
+    room.reboot(healthy=False)
+    assert room.run().stays["bundle"] == "came-back-from-it"
+    assert room.restarts == 1
+
+
+def test_what_was_begun_of_a_release_that_is_gone_does_not_stay_on_the_disk(room: Room) -> None:
+    begun = room.folder / "update" / "partials" / "x.part"
+    begun.parent.mkdir(parents=True)
+    begun.write_bytes(b"half")
+    files, room.repository.files = room.repository.files, {}
+    room.run()
+    assert begun.exists(), "a look that was refused says nothing of it"
+    room.repository.files = files
+    room.run()
+    assert not begun.exists()
+
+
+def test_a_release_whose_hash_is_none_is_no_release(room: Room) -> None:
+    room.offer("1.1")
+    room.repository.targets.targets["bundle-1.1"].hashes["sha256"] = "A" * 64
+    room.repository.publish()
+    assert room.run().stays["bundle"] == "has-the-newest"
 
 
 def test_nothing_is_installed_without_a_ledger(room: Room) -> None:

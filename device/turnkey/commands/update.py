@@ -148,12 +148,15 @@ def health(
 
 
 def run_update() -> None:
-    """Look for updates once, as the unit turnkey-update does when its timer says so. Nothing to do without a server."""
+    """Look for updates once, as the unit turnkey-update does when its timer says so.
+
+    Without a server nothing is looked at; what a stick brought gets its restart, and its arrival its entry.
+    """
     settings = chosen_settings()
-    if settings.update.server is None or settings.update.root is None:
+    if settings.update.server is None:
         typer.echo("no update server is set: updates come by stick (turnkey update apply)")
-        return
-    _finish(_run(settings, _server_way), as_json=False)
+    if settings.update.root is not None:
+        _finish(_run(settings, _server_way if settings.update.server else None), as_json=False)
 
 
 def boot_id() -> str:
@@ -258,7 +261,7 @@ def _server_way(settings: Settings, limits: Limits, told: Fetched) -> Way:
     return Way(f"{base}/metadata/", f"{base}/targets/", fetcher)
 
 
-def _run(settings: Settings, way: Callable[[Settings, Limits, Fetched], Way]) -> Report:
+def _run(settings: Settings, way: Callable[[Settings, Limits, Fetched], Way] | None) -> Report:
     limits = Limits(most_bytes_per_s=settings.update.most_bytes_per_s)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         fetching = bar.add_task("fetching", total=None, visible=False)
@@ -271,7 +274,7 @@ def _run(settings: Settings, way: Callable[[Settings, Limits, Fetched], Way]) ->
             bar.update(installing, completed=percent, description=doing, visible=True)
 
         try:
-            return updating_of(settings, installed).run(way(settings, limits, fetched))
+            return updating_of(settings, installed).run(way(settings, limits, fetched) if way else None)
         except UpdateError as error:
             return Report(refusal=error.refusal)
 

@@ -13,6 +13,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -78,7 +79,7 @@ def release_of(name: str, length: int, hashes: Mapping[str, str], custom: object
         name, length, hashes: of the target, as the metadata has them.
         custom: its custom metadata.
     """
-    if not isinstance(custom, Mapping) or "sha256" not in hashes:
+    if not isinstance(custom, Mapping) or re.fullmatch("[0-9a-f]{64}", hashes.get("sha256", "")) is None:
         return None
     try:
         terms = Terms.model_validate(custom.get(CUSTOM_KEY))

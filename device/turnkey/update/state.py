@@ -1,4 +1,8 @@
-"""What the updater remembers from run to run: one small file, written whole or not at all."""
+"""What the updater remembers from run to run: one small file, written whole or not at all.
+
+A part that is not known is passed over: a newer system wrote it, and the device came back from that one. Were the file
+no memory for it, the device would take that system again, and again.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ class Attempt(BaseModel):
         arrived: it has run.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     version: Version
     digest: Sha256
@@ -45,7 +49,7 @@ class UpdateState(BaseModel):
         restart_for_models: the boot during which models were put in place; the next one reads them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     attempt: Attempt | None = None
     placed: dict[Kind, Version] = {}

@@ -107,19 +107,29 @@ class Updating:
         self._memory = StateFile(folder / "state.json")
         self._report = Report()
 
-    def run(self, way: Way) -> Report:
-        """Look at a repository once, and do what follows from it. Never raises for what a repository can cause."""
+    def run(self, way: Way | None) -> Report:
+        """Look at a repository once, and do what follows from it. Never raises for what a repository can cause.
+
+        Without a way nothing is looked at, and what a stick brought is brought to its end.
+        """
         self._report = Report()
+        with self._refusing(), _alone(self._folder):
+            self._settle()
+            # What was installed before gets its restart also where this look is refused.
+            with self._refusing():
+                if way is not None:
+                    self._look(way)
+            self._restart_if_quiet()
+        return self._report
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
         try:
-            with _alone(self._folder):
-                self._settle()
-                self._look(way)
-                self._restart_if_quiet()
+            yield
         except UpdateError as error:
             self._refused(error.refusal)
         except OSError as error:
             self._refused(UpdateRefusal(UpdateReason.DISK, str(error)))
-        return self._report
 
     def _settle(self) -> None:
         state = self._memory.read()
@@ -232,6 +242,9 @@ class Updating:
                 file.unlink(missing_ok=True)
         if state.attempt is not None and state.attempt.installed and state.attempt.digest == state.offered:
             (self._folder / "files" / state.offered).unlink(missing_ok=True)
+        if self._report.refusal is None:  # nothing waits to be fetched further: what was begun was withdrawn
+            for begun in (self._folder / "partials").iterdir():
+                begun.unlink(missing_ok=True)
 
     def _said(self, step: Step, what: Kind, version: str | None, digest: str | None, reason: str) -> None:
         event = Updated(step=step, what=what, version=version, digest=digest, reason=reason)
