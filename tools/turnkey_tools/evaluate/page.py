@@ -85,7 +85,8 @@ def _verification(report: EvaluationReport) -> str:
     return (
         "<h2>1:1</h2>"
         + _table(
-            "Shipped scoring; intervals are 95 %, by drawing persons again",
+            "Shipped scoring; intervals are 95 %, by drawing persons again, at the threshold as it stands; pictures "
+            "without a template are in no pair and no search",
             ("FMR asked", "threshold", "FMR", "one-sided bound over person pairs", "FNMR"),
             rows,
         )
@@ -129,7 +130,8 @@ def _holdout(report: EvaluationReport) -> str:
     ]
     broken = report.holdout.broken
     verdict = (
-        f"All {len(report.holdout.claims)} claimed bounds held on the other half."
+        f"All {len(report.holdout.claims)} claimed bounds held on the other half (FMR over picture pairs; the bounds "
+        "count pairs of persons, and so lie above it by construction)."
         if not broken
         else f"{len(broken)} of {len(report.holdout.claims)} claimed bounds did NOT hold on the other half."
     )
