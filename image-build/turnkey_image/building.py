@@ -123,17 +123,23 @@ def build(request: Request, steps: Steps) -> dict[str, Any] | None:
 def make_card(board: Board, out: Path, device: Path | None, card: Path, data_mib: int, steps: Steps) -> int:
     """Make a card from what a build left in `out`, for the device whose identity is in a folder. Returns: MiB.
 
+    A device's card is its maker's to read and nobody else's: its private keys are on it, not yet sealed.
+
     Raises:
-        BuildError: nothing is built there, or the identity is not whole.
+        BuildError: nothing is built there, or the identity is not whole; or another than root asks, whom the files on
+            the device would belong to.
     """
+    need_root()
     if not (out / "slot.ext4").exists():
         raise BuildError(f"nothing is built in {out}: run image-build/build {board.name} first")
     work = out / "card-work"
     shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
+    work.mkdir(mode=0o700)
     try:
         identity.lay_out(device, work / "data")
         disk.make_card(board, out / "slot.ext4", out / "boot", work / "data", work / "card.img", data_mib, steps)
+        if device is not None:
+            (work / "card.img").chmod(0o600)
         (work / "card.img").replace(card)
     finally:
         shutil.rmtree(work, ignore_errors=True)

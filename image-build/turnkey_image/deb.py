@@ -36,7 +36,7 @@ _ENABLED: Final = ("turnkey-identity.service", "turnkey-interlock.service", "tur
 IMAGES_OWN: Final = ("turnkey-health.service", "turnkey-kiosk.service")
 """Units that choose a slot and show a browser: what they run is in the image alone."""
 
-_AFTER: Final = f"""\
+AFTER: Final = f"""\
 #!/bin/sh
 set -e
 systemd-sysusers turnkey.conf
@@ -54,13 +54,15 @@ if [ "$1" = configure ] && [ -z "$2" ]; then
   echo "turnkey: put this device's identity into /etc/turnkey, then: systemctl start turnkey-identity turnkey-interlock"
 fi
 """
-_BEFORE_REMOVAL: Final = """\
+BEFORE_REMOVAL: Final = f"""\
 #!/bin/sh
 set -e
-if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
-  systemctl disable --now --quiet 'turnkey-*.service' 'turnkey-*.path' 'turnkey-*.timer' 2> /dev/null || true
+if [ "$1" = remove ]; then
+  # systemctl takes a pattern for what runs, and whole names for what starts with the machine.
+  if [ -d /run/systemd/system ]; then systemctl stop 'turnkey-*'; fi
+  systemctl disable --quiet {" ".join(_ENABLED)}
 fi
-find /opt/turnkey -depth -type d -name __pycache__ -exec rm -rf {} +
+find /opt/turnkey -depth -type d -name __pycache__ -exec rm -rf {{}} +
 """
 _AFTER_REMOVAL: Final = """\
 #!/bin/sh
@@ -120,7 +122,7 @@ def make(architecture: str, python: str, version: str, out: Path, steps: Steps) 
     about = work / "DEBIAN"
     about.mkdir(mode=0o755)
     (about / "control").write_text(control(version, architecture, python, size_kib))
-    for name, text in (("postinst", _AFTER), ("prerm", _BEFORE_REMOVAL), ("postrm", _AFTER_REMOVAL)):
+    for name, text in (("postinst", AFTER), ("prerm", BEFORE_REMOVAL), ("postrm", _AFTER_REMOVAL)):
         (about / name).write_text(text)
         (about / name).chmod(0o755)
     package = out / f"turnkey_{version}_{architecture}.deb"

@@ -16,9 +16,9 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY / "image-build"))
 
-from turnkey_image import disk, environment, filesystem, identity, packages, root, sameness, sbom  # noqa: E402
+from turnkey_image import building, disk, environment, filesystem, identity, packages, root, sameness, sbom  # noqa: E402
 from turnkey_image.boards import BOARDS  # noqa: E402
-from turnkey_image.deb import control, debian_version  # noqa: E402
+from turnkey_image.deb import AFTER, BEFORE_REMOVAL, control, debian_version  # noqa: E402
 from turnkey_image.programs import BuildError, Steps  # noqa: E402
 
 EPOCH = 1_795_305_600
@@ -137,6 +137,49 @@ def test_every_requirement_of_the_device_keeps_its_hashes() -> None:
     entries = [entry for entry in mine.split("\n") if "==" in entry]
     assert len(entries) > 25
     assert all(entry.endswith("\\") for entry in entries)
+
+
+def carried_out(script: str, root: Path, word: str) -> None:
+    """A maintainer script in a root of its own, where no systemd runs."""
+    for name, instead in (("systemctl ", f"systemctl --root={root} "), ("/run/", f"{root}/run/"),
+                          ("/opt/", f"{root}/opt/"), ("/etc/", f"{root}/etc/"), ("/var/", f"{root}/var/"),
+                          ("systemd-sysusers", "true"), ("systemd-tmpfiles", "true")):  # fmt: skip
+        script = script.replace(name, instead)
+    done = subprocess.run(["sh", "-c", script, "script", word, ""], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_package_that_goes_starts_nothing_with_the_machine_any_more(tmp_path: Path) -> None:
+    root.lay_out_units(REPOSITORY, tmp_path)
+    (tmp_path / "opt/turnkey/lib/__pycache__").mkdir(parents=True)
+    (tmp_path / "var/lib").mkdir(parents=True)
+    carried_out(AFTER, tmp_path, "configure")
+    links = tmp_path / "etc/systemd/system"
+    assert (links / "multi-user.target.wants/turnkey-interlock.service").is_symlink()
+    carried_out(BEFORE_REMOVAL, tmp_path, "remove")
+    assert [path for path in links.rglob("*") if path.is_symlink()] == []
+    assert not (tmp_path / "opt/turnkey/lib/__pycache__").exists()
+
+
+@pytest.mark.parametrize(("device", "mode"), [(True, 0o600), (False, 0o644)])
+def test_a_card_with_keys_on_it_is_read_by_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: bool, mode: int
+) -> None:
+    def put_together(_board: object, _slot: Path, _boot: Path, data: Path, card: Path, *_: object) -> None:
+        assert data.parent.stat().st_mode & 0o077 == 0
+        card.write_bytes(b"card")
+        card.chmod(0o644)
+
+    monkeypatch.setattr(disk, "make_card", put_together)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    (tmp_path / "slot.ext4").write_bytes(b"slot")
+    who = make_identity(tmp_path / "identity") if device else None
+    arguments = (BOARDS["rpi4"], tmp_path, who, tmp_path / "booth-1.img", 64, Steps(tmp_path / "log", quiet=True))
+    building.make_card(*arguments)
+    assert (tmp_path / "booth-1.img").stat().st_mode & 0o777 == mode
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(BuildError, match="root"):
+        building.make_card(*arguments)
 
 
 def test_the_empty_slot_has_no_tries() -> None:
