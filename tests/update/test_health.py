@@ -117,6 +117,12 @@ def test_a_unit_that_is_down_is_named(machine: Machine) -> None:
     assert [check.found for check in found.checks if not check.holds] == ["turnkey-uplink.service is failed"]
 
 
+@pytest.mark.parametrize("name", ["turnkey-stopped.path", "turnkey-running.path", "turnkey-restart.path"])
+def test_what_ends_the_booth_is_not_only_there_but_up(machine: Machine, name: str) -> None:
+    machine.states[name] = "inactive"
+    assert machine.failed() == ["units-up"]
+
+
 def test_the_booth_has_to_be_up_only_where_recognition_is_permitted(machine: Machine) -> None:
     answer = InterlockStatus.model_validate_json(ask(machine.interlock, Request(ask="status")).body)
     active = dict.fromkeys(ALWAYS_UP, "active")

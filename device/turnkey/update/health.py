@@ -36,7 +36,16 @@ from turnkey.vision.golden import (
 from turnkey.vision.litert import Model, verified_bytes
 from turnkey.vision.manifest import ModelError, read_manifest
 
-ALWAYS_UP = (INTERLOCK, "turnkey-notary.service", "turnkey-uplink.service", "turnkey-update.timer")
+ALWAYS_UP = (
+    INTERLOCK,
+    "turnkey-notary.service",
+    "turnkey-uplink.service",
+    "turnkey-update.timer",
+    # A unit that is as it was, and that nothing starts any more, ends no booth and restarts nothing.
+    "turnkey-stopped.path",
+    "turnkey-running.path",
+    "turnkey-restart.path",
+)
 BOOTH = "turnkey-booth.service"
 
 States = Callable[[tuple[str, ...]], Mapping[str, str]]
