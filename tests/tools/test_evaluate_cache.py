@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from patience import wait_for
 from vision.portraits import MODELS, REPOSITORY
 
 from turnkey.vision.embedder import unit
@@ -80,6 +83,44 @@ def test_two_processes_give_what_one_gives(tmp_path: Path, pipeline: Pipeline, m
     two = embed_pictures(pictures, pipeline, cache=tmp_path, workers=2)
     np.testing.assert_array_equal(one.raw, two.raw)
     assert one.persons.tolist() == two.persons.tolist()
+
+
+_TWO_WORKERS = """
+from pathlib import Path
+import sys
+from turnkey.vision.manifest import read_manifest
+from turnkey_tools.evaluate import embeddings as room
+from turnkey_tools.evaluate.faces import list_pictures
+from turnkey_tools.evaluate.pipeline import Pipeline
+if __name__ == "__main__":
+    room._CHUNK = 1
+    models, faces = map(Path, sys.argv[1:])
+    pictures = list_pictures(faces)
+    room.embed_pictures(pictures, Pipeline.shipped(models, read_manifest(models)), cache=None, workers=2,
+                        progress=lambda: (print("one", flush=True), sys.stdin.read()))
+"""
+
+
+def test_workers_end_with_a_run_that_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(_TWO_WORKERS)
+    command = [sys.executable, str(script), str(MODELS), str(FACES)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == b"one\n"
+        children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+        run.kill()
+        run.wait()
+    assert len(children) >= 2
+    wait_for(lambda: not any(_runs(int(child)) for child in children))
+
+
+def _runs(pid: int) -> bool:
+    """Whether the process is there and does not only wait to be reaped."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_mirrored_and_plain_are_different_caches_and_share_the_first_view(tmp_path: Path, pipeline: Pipeline) -> None:

@@ -13,11 +13,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -208,7 +209,16 @@ _worker: list[OpenPipeline] = []
 
 
 def _start(pipeline: Pipeline) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker[:] = [pipeline.open()]
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed cannot tell its workers to end: they would wait for ever."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _look(task: Task) -> Seen | None:
