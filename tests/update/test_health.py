@@ -19,7 +19,7 @@ from turnkey.interlock.status import InterlockStatus
 from turnkey.interlock.wire import Request
 from turnkey.leads.records import LedgerEntry
 from turnkey.leads.upkeep import HealthChecked
-from turnkey.update.health import ALWAYS_UP, BOOTH, Health, examine, started, units_up
+from turnkey.update.health import ALWAYS_UP, BOOTH, Health, examine, interlock_records, started, units_up
 from turnkey.update.ledger import NotarySocket
 from turnkey.update.units import INTERLOCK, UnitsUnknown, measure
 from turnkey_tools.pilot import Pilot
@@ -89,6 +89,7 @@ def test_a_device_in_moratorium_is_well_and_its_units_are_on_the_ledger(machine:
     assert found.passed, found.checks
     assert [check.name for check in found.checks] == [
         "interlock-answers",
+        "interlock-records",
         "units-up",
         "models-verified",
         "face-recognised",
@@ -132,6 +133,14 @@ def test_the_booth_has_to_be_up_only_where_recognition_is_permitted(machine: Mac
     assert units_up(lambda _: everything, answer.model_copy(update={"state": State.RUNNING})).holds
 
 
+def test_an_interlock_whose_record_nothing_takes_is_not_kept_and_one_with_a_torn_wire_is(machine: Machine) -> None:
+    answer = InterlockStatus.model_validate_json(ask(machine.interlock, Request(ask="status")).body)
+    assert interlock_records(answer).holds
+    assert not interlock_records(None).holds
+    for reason, holds in (("record-unwritable", False), ("latch-unwritable", False), ("switch-unreadable", True)):
+        assert interlock_records(answer.model_copy(update={"state": State.FAULT, "reason": reason})).holds is holds
+
+
 def test_a_systemd_that_does_not_answer_is_a_failure(machine: Machine) -> None:
     def silent(_wanted: tuple[str, ...]) -> Mapping[str, str]:
         raise UnitsUnknown("no bus")
@@ -142,7 +151,7 @@ def test_a_systemd_that_does_not_answer_is_a_failure(machine: Machine) -> None:
 
 def test_an_interlock_that_does_not_answer_is_a_failure(machine: Machine) -> None:
     machine.interlock = machine.folder / "none"
-    assert machine.failed() == ["interlock-answers"]
+    assert machine.failed() == ["interlock-answers", "interlock-records"]
 
 
 def test_a_ledger_that_takes_nothing_is_a_failure(machine: Machine) -> None:

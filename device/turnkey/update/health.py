@@ -47,6 +47,9 @@ ALWAYS_UP = (
     "turnkey-restart.path",
 )
 BOOTH = "turnkey-booth.service"
+UNWRITTEN = ("record-unwritable", "latch-unwritable")
+"""Why an interlock stands at FAULT that reached neither ledger nor latch: it can be released by nobody. Any other fault
+may be of the wires, and the other system would find it too."""
 
 States = Callable[[tuple[str, ...]], Mapping[str, str]]
 """Active state by unit. Raises: UnitsUnknown."""
@@ -92,7 +95,13 @@ def examine(
         units: the units as measured on disk.
     """
     answered, status = _interlock(interlock)
-    checks = [answered, units_up(states, status), *_models(models), _units_unchanged(ledger, units)]
+    checks = [
+        answered,
+        interlock_records(status),
+        units_up(states, status),
+        *_models(models),
+        _units_unchanged(ledger, units),
+    ]
     failed = tuple(check.name for check in checks if not check.holds)
     event = HealthChecked(software=software, passed=not failed, failed=failed, units=dict(units))
     try:
@@ -127,6 +136,16 @@ def _interlock(socket: Path) -> tuple[Check, InterlockStatus | None]:
     except (DaemonError, ValueError) as error:
         return Check("interlock-answers", False, str(error)), None
     return Check("interlock-answers", True, f"{status.state} ({status.reason}), stop number {status.epoch}"), status
+
+
+def interlock_records(status: InterlockStatus | None) -> Check:
+    """Whether the interlock could write what it did, to the ledger and to its latch."""
+    if status is None:
+        return Check("interlock-records", False, "it does not say")
+    unwritten = status.state is State.FAULT and status.reason in UNWRITTEN
+    return Check(
+        "interlock-records", not unwritten, status.reason if unwritten else "ledger and latch took what it did"
+    )
 
 
 def _models(models: Path) -> list[Check]:
