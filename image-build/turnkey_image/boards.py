@@ -65,6 +65,8 @@ class Board:
         ramdisk_address: where U-Boot puts the initramfs; None: where U-Boot itself would.
         efi: the boot partition is an EFI system partition.
         device_trees: kernel's names of the device trees on the boot partition.
+        card_slot: the card's controller in those trees; U-Boot reads its environment from the disk that comes first,
+            and of itself takes the wireless chip's controller for that.
         has_kernel_modules: folders under kernel/ that stay although the other boards do without.
         boots_here: whether QEMU can boot it, so that `tests/appliance` can say something about it.
         slot_mib: size of each of the two slots.
@@ -83,6 +85,7 @@ class Board:
     ramdisk_address: str | None = None
     efi: bool = False
     device_trees: tuple[str, ...] = ()
+    card_slot: str = ""
     has_kernel_modules: tuple[str, ...] = ()
     boots_here: bool = False
     slot_mib: int = 450
@@ -133,6 +136,7 @@ BOARDS: Final = {
             bootloader="uboot",
             ramdisk_address=_PI_RAMDISK,
             device_trees=("broadcom/bcm2711-rpi-4-b.dtb", "broadcom/bcm2711-rpi-400.dtb"),
+            card_slot="/emmc2bus/mmc@7e340000",
             has_kernel_modules=_USB_CAMERA,
         ),
         Board(
@@ -147,6 +151,7 @@ BOARDS: Final = {
             bootloader="uboot",
             ramdisk_address=_PI_RAMDISK,
             device_trees=("broadcom/bcm2712-rpi-5-b.dtb", "broadcom/bcm2712-d-rpi-5-b.dtb"),
+            card_slot="/soc@107c000000/mmc@fff000",
             has_kernel_modules=_USB_CAMERA,
         ),
         Board(

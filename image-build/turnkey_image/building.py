@@ -62,7 +62,8 @@ def build(request: Request, steps: Steps) -> dict[str, Any] | None:
     if not re.fullmatch(VERSION_FORM, request.version):
         raise BuildError(f"{request.version!r} is no version: one to four numbers, as in 1.4.2")
     need_root()
-    boot_programs = ("grub-mkimage", "grub-editenv") if request.board.efi else ("mkimage",)
+    boot_programs = ["grub-mkimage", "grub-editenv"] if request.board.efi else ["mkimage"]
+    boot_programs += ["fdtget", "fdtput"] if request.board.device_trees else []
     card_programs = () if request.root_only else ("genimage", "mkfs.vfat", "mcopy")
     need("mmdebstrap", "zstd", "depmod", "mke2fs", "debugfs", "openssl", *boot_programs, *card_programs)
     began = time.monotonic()
@@ -92,15 +93,14 @@ def build(request: Request, steps: Steps) -> dict[str, Any] | None:
     entries = sameness.listing(tree, request.epoch)
     tree_digest = sameness.digest(entries)
     slot = work / "slot.ext4"
-    slot_digest = filesystem.make_ext4(tree, slot, "turnkey", tree_digest, request.epoch, steps,
-                                        board.slot_mib)  # fmt: skip
+    made = filesystem.make_ext4(tree, slot, "turnkey", tree_digest, request.epoch, steps, board.slot_mib)
     report: dict[str, Any] = {
         "board": board.name,
         "compatible": board.compatible,
         "version": request.version,
         "tree_sha256": tree_digest,
-        "slot_sha256": slot_digest,
-        "tree_mib": mib(tree),
+        "slot_sha256": made.sha256,
+        "taken_mib": made.taken_mib,
         "slot_mib": slot.stat().st_size // 2**20,
         "largest": largest(tree),
         "debian_packages": sum("pkg:deb" in item["bom-ref"] for item in bill["components"]),
@@ -168,8 +168,7 @@ def shown(report: dict[str, Any]) -> str:
     """The report for a person."""
     lines = [f"{report['board']} {report['version']}: {report['debian_packages']} Debian and "
              f"{report['python_packages']} Python packages, made in {report['total_s']} s"]  # fmt: skip
-    size, slot = report["tree_mib"], report["slot_mib"]
-    lines.append(f"root file system  {size} MiB of files ({'within' if size <= slot else 'ABOVE'} the slot's {slot})")
+    lines.append(f"root file system  {report['taken_mib']} of the slot's {report['slot_mib']} MiB are taken")
     lines += [f"  {size:5d} MiB  {name}" for name, size in report["largest"].items()]
     lines.append(f"tree sha256 {report['tree_sha256']}")
     lines.append(f"slot sha256 {report['slot_sha256']}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 import struct
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -19,12 +20,29 @@ from turnkey_image.programs import BuildError, Steps, need
 
 BOOT_MIB: Final = 64
 COUNTERS: Final = "turnkey.env"
-"""Not uboot.env: on a Pi that is U-Boot's own whole environment, and with the counters alone in it nothing starts."""
+PI_ENVIRONMENT: Final = "uboot.env"
+"""What U-Boot on a Pi takes for its own whole environment, in place of the one that is built in."""
 UBOOT_ENV_BYTES: Final = 0x4000
 GRUB_MODULES: Final = ("normal", "part_gpt", "fat", "ext2", "linux", "loadenv", "regexp", "probe", "test", "configfile",
                        "echo", "sleep", "reboot", "boot")  # fmt: skip
 DATA_TYPE: Final = "4d21b016-b534-45c2-a9fb-5c16e091fd2d"
 """Variable data (UAPI's discoverable partitions): how systemd-repart tells it from the slots, and lets it grow."""
+
+PI_STARTS: Final = {
+    "bootcmd": "if load mmc 0:1 ${scriptaddr} boot.scr; then "
+    "setenv devtype mmc; setenv devnum 0; source ${scriptaddr}; fi; reset",
+    "bootdelay": "-2",
+    "stdin": "nulldev",
+    "stdout": "serial,vidconsole",
+    "stderr": "serial,vidconsole",
+    "baudrate": "115200",
+    "scriptaddr": "0x02400000",
+    "kernel_addr_r": "0x00080000",
+    "fdt_high": "ffffffffffffffff",
+    "initrd_high": "ffffffffffffffff",
+}
+"""Addresses are those that U-Boot has built in. What else is built in is left out: keys that stop the start, keyboards
+on USB, and other disks and the network where the card gives nothing. No key is looked for, and none can come."""
 
 QUIET: Final = "quiet loglevel=3 systemd.show_status=false rd.udev.log_level=3 vt.global_cursor_default=0"
 
@@ -44,11 +62,15 @@ def kernel_arguments(board: Board, loud: bool) -> str:
     return console if loud else f"{console} {QUIET}"
 
 
-def uboot_environment(order: str, left: dict[str, int]) -> bytes:
-    """The counters' file: CRC-32 of the rest, then NAME=VALUE strings, each ended by a zero byte, zeros to the end."""
-    names = {"BOOT_ORDER": order, **{f"BOOT_{slot}_LEFT": str(tries) for slot, tries in left.items()}}
+def uboot_environment(names: Mapping[str, str]) -> bytes:
+    """U-Boot's form of it: CRC-32 of the rest, then NAME=VALUE strings, each ended by a zero byte, zeros to the end."""
     body = b"".join(f"{name}={value}\0".encode() for name, value in names.items()).ljust(UBOOT_ENV_BYTES - 4, b"\0")
     return struct.pack("<I", zlib.crc32(body)) + body
+
+
+def counters(order: str, left: Mapping[str, int]) -> bytes:
+    """What boot script and RAUC count in: the slots in the order of trying, and how many tries each has left."""
+    return uboot_environment({"BOOT_ORDER": order, **{f"BOOT_{slot}_LEFT": str(tries) for slot, tries in left.items()}})
 
 
 def boot_files(board: Board, root: Path, recipe: Path, work: Path, loud: bool, epoch: int, steps: Steps) -> Path:
@@ -70,13 +92,13 @@ def boot_files(board: Board, root: Path, recipe: Path, work: Path, loud: bool, e
          folder / "boot.scr"],
         environment={"SOURCE_DATE_EPOCH": str(epoch)},
     )  # fmt: skip
-    (folder / COUNTERS).write_bytes(uboot_environment("A B", {"A": 3, "B": 0}))
+    (folder / COUNTERS).write_bytes(counters("A B", {"A": 3, "B": 0}))
     if board.device_trees:
-        _pi_firmware(board, folder, root)
+        _pi_firmware(board, folder, root, steps)
     return folder
 
 
-def _pi_firmware(board: Board, folder: Path, root: Path) -> None:
+def _pi_firmware(board: Board, folder: Path, root: Path, steps: Steps) -> None:
     try:
         for name in ("start4.elf", "fixup4.dat"):
             shutil.copyfile(root / "usr/lib/raspi-firmware" / name, folder / name)
@@ -86,7 +108,12 @@ def _pi_firmware(board: Board, folder: Path, root: Path) -> None:
             shutil.copyfile(kernel / tree, folder / Path(tree).name)
     except (OSError, ValueError) as error:
         raise BuildError(f"the firmware of {board.name} is not where Debian's packages have it: {error}") from error
+    for described in sorted(folder.glob("*.dtb")):
+        # A path that is not in the tree would be taken, and only the board would find out.
+        steps.run("the card's slot", ["fdtget", described, board.card_slot, "compatible"])
+        steps.run("the card comes first", ["fdtput", "-t", "s", described, "/aliases", "mmc0", board.card_slot])
     (folder / "config.txt").write_text(_PI_CONFIG)
+    (folder / PI_ENVIRONMENT).write_bytes(uboot_environment(PI_STARTS))
 
 
 def _grub(folder: Path, root: Path, recipe: Path, work: Path, arguments: str, steps: Steps) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from turnkey_image.programs import BuildError, Steps, need
 
@@ -19,8 +20,21 @@ FEATURES: Final = "^has_journal,^metadata_csum_seed,^orphan_file,^resize_inode"
 """No journal: the slot is only ever mounted read-only, and written as a whole."""
 
 
-def make_ext4(root: Path, image: Path, label: str, digest: str, epoch: int, steps: Steps, mib: int) -> str:
-    """Make `image` from `root`. Returns: the image's SHA-256. Raises: BuildError, also where the tree does not fit."""
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A file system that was made.
+
+    Attributes:
+        sha256: of the image.
+        taken_mib: of its blocks, its own tables among them; blocks of zeros take none.
+    """
+
+    sha256: str
+    taken_mib: int
+
+
+def make_ext4(root: Path, image: Path, label: str, digest: str, epoch: int, steps: Steps, mib: int) -> Slot:
+    """Make `image` from `root`. Raises: BuildError, also where the tree does not fit."""
     need("mke2fs", "debugfs")
     identifier = str(uuid.UUID(digest[:32]))
     image.unlink(missing_ok=True)
@@ -33,26 +47,27 @@ def make_ext4(root: Path, image: Path, label: str, digest: str, epoch: int, step
          "-d", root, image, f"{mib}M"],
         environment=fixed,
     )  # fmt: skip
-    count = image.with_suffix(".inodes")
+    count = image.with_suffix(".counts")
     steps.run("counting inodes", ["sh", "-c", f"dumpe2fs -h '{image}' 2>/dev/null > '{count}'"])
-    used = inodes_in_use(count.read_text())
+    described = count.read_text()
     count.unlink()
     steps.run(
         f"times of {image.name}",
         ["debugfs", "-w", "-f", "-", image],
         environment=fixed,
-        text_in=set_times(range(1, used + 1), epoch),
+        text_in=set_times(range(1, in_use(described, "inodes") + 1), epoch),
     )
-    return hashlib.sha256(image.read_bytes()).hexdigest()
+    taken_mib = -(-in_use(described, "blocks") * 4096 // 2**20)
+    return Slot(hashlib.sha256(image.read_bytes()).hexdigest(), taken_mib)
 
 
-def inodes_in_use(described: str) -> int:
-    """How many inodes `dumpe2fs -h` says are taken: mke2fs hands them out from the first on. Raises: BuildError."""
+def in_use(described: str, what: Literal["inodes", "blocks"]) -> int:
+    """How many `dumpe2fs -h` says are taken; mke2fs hands out inodes from the first on. Raises: BuildError."""
     counts = dict(line.split(":", 1) for line in described.splitlines() if ":" in line)
     try:
-        return int(counts["Inode count"]) - int(counts["Free inodes"])
+        return int(counts[f"{what[:-1].capitalize()} count"]) - int(counts[f"Free {what}"])
     except (KeyError, ValueError) as error:
-        raise BuildError(f"dumpe2fs says nothing of inodes: {error}") from error
+        raise BuildError(f"dumpe2fs says nothing of {what}: {error}") from error
 
 
 def set_times(inodes: range, epoch: int) -> str:

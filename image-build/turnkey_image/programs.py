@@ -32,6 +32,8 @@ PACKAGE_OF: Final = {
     "grub-mkimage": "grub-common",
     "grub-editenv": "grub-common",
     "mkimage": "u-boot-tools",
+    "fdtget": "device-tree-compiler",
+    "fdtput": "device-tree-compiler",
     "mkfs.vfat": "dosfstools",
     "mcopy": "mtools",
     "rauc": "rauc",

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.appliance.desk import ReleaseDesk
-from tests.appliance.machine import BOOT_S, Machine, MachineError
+from tests.appliance.machine import BOOT_S, ICOUNT, Machine, MachineError
 from tests.appliance.site import REPOSITORY, make_identity, make_site
 
 BOARD = "qemu-amd64"
@@ -37,7 +37,7 @@ class Pc(Machine):
         variables = self.log.with_suffix(".vars")
         shutil.copyfile(FIRMWARE[1], variables)
         return [
-            *("qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "Nehalem"),
+            *("qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=single", "-icount", ICOUNT, "-cpu", "Nehalem"),
             *("-smp", str(self.cores), "-m", str(self.memory_mib), "-display", "none", "-monitor", "none"),
             *("-serial", "stdio", "-nic", "user,model=virtio-net-pci", "-device", "virtio-rng-pci"),
             *("-drive", f"if=pflash,format=raw,readonly=on,file={FIRMWARE[0]}"),

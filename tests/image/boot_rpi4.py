@@ -4,8 +4,9 @@ What this cannot show: the board's own firmware (QEMU starts U-Boot in its place
 
 Rules kept here:
 1. The card is a copy of the product's, changed in the kernel's arguments alone: they name a serial line to speak on,
-   and keep away from what is not emulated.
-2. Software emulation on one core, always; nothing waits without an end.
+   and keep away from what is not emulated. The device tree is changed in one name: which controller has the card.
+2. Keys that would stop U-Boot are pressed on both serial lines all the time: it has to start all the same.
+3. Software emulation on one core, always; nothing waits without an end.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -23,12 +25,17 @@ from typing import Final
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 TREE: Final = "bcm2711-rpi-4-b.dtb"
+CARD_SLOT: Final = "/soc/mmc@7e300000"
+"""Where QEMU has the card; a board has the wireless chip there."""
 ARGUMENTS: Final = (
     "earlycon=pl011,mmio32,0xfe201000 console=ttyAMA0,115200 "
     "initcall_blacklist=brcmstb_l2_driver_init,brcmstb_i2c_driver_init clk_ignore_unused"
 )
 """The screen's interrupt controller, its bus and some clocks are not emulated: touching them ends the kernel."""
-POLL_S: Final = 2.0
+POLL_S: Final = 1.0
+KEYS: Final = b"\r\x03"
+"""Enter, and Control-C."""
+
 STAGES: Final = {
     "U-Boot runs": r"U-Boot \d{4}\.\d\d",
     "the boot script chose slot A": r"turnkey: slot=A .*A=2 B=0",
@@ -102,14 +109,38 @@ def prepare(built: Path, out: Path) -> Path:
     return card
 
 
+def serial_line(log: Path) -> list[str]:
+    """The words that give QEMU's machine one more serial line: `log` has what it says, a socket beside it the keys."""
+    port = f"socket,id={log.stem},path={log.with_suffix('.sock')},server=on,wait=off,logfile={log}"
+    return ["-chardev", port, "-serial", f"chardev:{log.stem}"]
+
+
+def press(line: socket.socket | None, log: Path) -> socket.socket | None:
+    """Press `KEYS` on a line, once it is there. Returns: the line, to be pressed again."""
+    try:
+        if line is None:
+            line = socket.socket(socket.AF_UNIX)
+            line.connect(str(log.with_suffix(".sock")))
+            line.setblocking(False)
+        line.send(KEYS)
+        line.recv(1 << 16)  # the log has it too
+    except (FileNotFoundError, ConnectionRefusedError):
+        return None
+    except BlockingIOError:
+        pass
+    return line
+
+
 def watch(command: list[str], lines: list[Path], limit_s: float) -> list[Stage]:
     """Run QEMU until the last stage, or until the time is up. Returns: each stage, reached or not."""
     began = time.monotonic()
     reached: dict[str, float] = {}
+    keyboards: dict[Path, socket.socket | None] = dict.fromkeys(lines)
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as running:
         try:
             while running.poll() is None and len(reached) < len(STAGES) and time.monotonic() - began < limit_s:
                 time.sleep(POLL_S)
+                keyboards = {line: press(keyboard, line) for line, keyboard in keyboards.items()}
                 said = "\n".join(line.read_text(errors="replace") for line in lines if line.exists())
                 for name, wanted in STAGES.items():
                     if name not in reached and re.search(wanted, said):
@@ -117,6 +148,8 @@ def watch(command: list[str], lines: list[Path], limit_s: float) -> list[Stage]:
                         print(f"boot-rpi4: {name}, after {reached[name]:.0f} s", file=sys.stderr, flush=True)
         finally:
             running.kill()
+            for keyboard in filter(None, keyboards.values()):
+                keyboard.close()
     return [Stage(name, name in reached, round(reached.get(name, 0.0), 1)) for name in STAGES]
 
 
@@ -138,14 +171,16 @@ def main() -> int:
     lines = [out / "serial0.log", out / "serial1.log"]
     for line in lines:
         line.unlink(missing_ok=True)
+        line.with_suffix(".sock").unlink(missing_ok=True)
     try:
         qemu = emulator(out)
         card = prepare(built, out)
         for name in ("u-boot.bin", TREE):
             shutil.copyfile(built / "boot" / name, out / name)
+        _do("fdtput", "-t", "s", out / TREE, "/aliases", "mmc0", CARD_SLOT)
         stages = watch(
             [*qemu, "-M", "raspi4b", "-global", "bcm2838.enabled-cpus=1", "-accel", "tcg", "-display", "none",
-             "-monitor", "none", *(word for line in lines for word in ("-serial", f"file:{line}")),
+             "-monitor", "none", *(word for line in lines for word in serial_line(line)),
              "-kernel", str(out / "u-boot.bin"), "-dtb", str(out / TREE),
              "-drive", f"if=sd,format=raw,file={card}"],
             lines, given.minutes * 60,

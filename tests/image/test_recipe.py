@@ -183,7 +183,7 @@ def test_a_card_with_keys_on_it_is_read_by_nobody_else(
 
 
 def test_the_empty_slot_has_no_tries() -> None:
-    text = disk.uboot_environment("A B", {"A": 3, "B": 0})
+    text = disk.counters("A B", {"A": 3, "B": 0})
     assert len(text) == disk.UBOOT_ENV_BYTES
     assert b"BOOT_B_LEFT=0\0" in text
 
@@ -191,9 +191,20 @@ def test_the_empty_slot_has_no_tries() -> None:
 def test_boot_script_and_rauc_count_in_the_same_file_which_is_not_u_boots_own() -> None:
     script = (REPOSITORY / "image-build/boot/boot.cmd.in").read_text()
     recipe = (REPOSITORY / "image-build/turnkey_image/root.py").read_text()
-    assert disk.COUNTERS != "uboot.env"
+    assert disk.COUNTERS != disk.PI_ENVIRONMENT
     assert set(re.findall(r"\w+\.env\b", script)) == {disk.COUNTERS}
     assert f"/boot/firmware/{disk.COUNTERS} " in recipe
+
+
+def test_a_pis_boot_loader_asks_no_key_and_starts_from_nothing_but_its_card() -> None:
+    names = disk.PI_STARTS
+    assert (names["bootdelay"], names["stdin"]) == ("-2", "nulldev")
+    assert names["bootcmd"].endswith("; reset"), "what ends without a start ends at a prompt"
+    assert not re.search(r"usb|pxe|dhcp|bootflow", " ".join(names.values()))
+    script = (REPOSITORY / "image-build/boot/boot.cmd.in").read_text()
+    own = {"devtype", "devnum", "fdt_addr", "fdtcontroladdr", "filesize", "s", "rootuuid"}
+    set_there = set(re.findall(r"set(?:env|expr) (\w+)", script))
+    assert set(re.findall(r"\$\{(\w+)\}", script)) - set_there - own <= set(names), "what the script asks for is there"
 
 
 def test_rauc_takes_verity_bundles_for_its_own_board_only() -> None:
