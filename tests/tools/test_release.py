@@ -173,6 +173,19 @@ def test_shares_widen_pause_and_pins_reach_the_device(desk: DeskAtHand) -> None:
     assert (left.terms.version, left.terms.paused, left.terms.pins) == ("1.2", False, ())
 
 
+def test_a_place_that_cannot_be_written_and_a_root_that_is_none_are_refused_in_words(desk: DeskAtHand) -> None:
+    desk.publish()
+    metadata = desk.repo / "published" / "metadata"
+    desk.add("1.1")
+    draft, file = desk.repo / "draft" / "targets.json", desk.bundle
+    words = ("sign", str(draft), "--key", str(desk.key("targets")), "--yes", "--root")
+    assert "is no root" in desk.refused(*words, str(metadata / "1.targets.json"))
+    assert "Not a directory" in desk.refused("stick", str(desk.repo), str(file / "stick"))
+    keys = [word for name in ("targets", "snapshot", "timestamp") for word in (f"--{name}", str(desk.public(name)))]
+    roots = [word for name in ROOTS for word in ("--root", str(desk.public(name)))]
+    assert "Not a directory" in desk.refused("init", str(file / "repo"), *roots, *keys)
+
+
 def test_a_version_is_signed_once(desk: DeskAtHand) -> None:
     desk.add("1.1")
     words = ("--kind", "bundle", "--version", "1.1", "--board", "rpi5")

@@ -18,7 +18,7 @@ from tuf.api.metadata import Root, Targets
 
 from turnkey.update.release import Kind, Terms
 from turnkey_tools.release import editing
-from turnkey_tools.release.desk import Desk, RoleKeys, copy_published, init, next_root
+from turnkey_tools.release.desk import Desk, RoleKeys, copy_published, init, next_root, read_metadata
 from turnkey_tools.release.keys import PassphraseNeeded, ReleaseError, new_key, read_public, read_signer
 from turnkey_tools.release.publishing import Draft, missing_signatures, publish, read_draft, sign_draft
 from turnkey_tools.release.serve import serve
@@ -51,7 +51,7 @@ PublicOption = Annotated[
 def _told() -> Iterator[None]:
     try:
         yield
-    except ReleaseError as error:
+    except (ReleaseError, OSError) as error:
         typer.echo(f"refused: {error}", err=True)
         raise typer.Exit(1) from error
 
@@ -202,7 +202,7 @@ def sign(
         desk = Desk(draft.resolve().parent.parent)
         roots = [found.signed] if isinstance(found.signed, Root) else []
         if known_root is not None:
-            roots.append(cast(Root, read_draft(known_root).signed))
+            roots.append(read_metadata(known_root, Root).signed)
         else:
             published = desk.published_root()
             roots += [published.signed] if published else []
