@@ -38,7 +38,7 @@ from turnkey.leads.records import (
 )
 from turnkey.leads.template_pack import PackDraft, PackManifest
 from turnkey.notary.client import NotaryClient, NotaryGone
-from turnkey.notary.daemon import BOOTH_RIGHTS, UPDATE_RIGHTS, WITNESS_RIGHTS, NotaryDaemon
+from turnkey.notary.daemon import BOOTH_RIGHTS, OPERATOR_RIGHTS, UPDATE_RIGHTS, WITNESS_RIGHTS, NotaryDaemon
 from turnkey.notary.journal import Journal, Tally
 from turnkey.notary.notary import Clocks, LeadDraft, Notary
 from turnkey.reconciliation import HeldToLedger
@@ -368,6 +368,13 @@ def updated(tmp_path: Path) -> Iterator[Site]:
     site.close()
 
 
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path, UPDATE_RIGHTS | OPERATOR_RIGHTS)
+    yield site
+    site.close()
+
+
 def asked(site: Site, packet: dict[str, object]) -> dict[str, object]:
     with connect(site.socket) as connection:
         connection.settimeout(30)
@@ -383,18 +390,19 @@ def examined(passed: bool, units: dict[str, str]) -> dict[str, object]:
 def test_the_updater_may_say_what_it_did_and_nothing_else(updated: Site) -> None:
     step = {"kind": "update", "step": "offered", "what": "bundle", "version": "1.2.3", "reason": "granted"}
     assert asked(updated, {"ask": "update", "event": step})["outcome"] == "done"
-    for ask in ({"ask": "epoch"}, {"ask": "attend"}, {"ask": "hand_over"}):
+    well = examined(True, {})
+    for ask in ({"ask": "epoch"}, {"ask": "attend"}, {"ask": "hand_over"}, {"ask": "health", "event": well}):
         assert asked(updated, ask)["reason"] == "not-permitted"
-    refused = {"kind": "refusal", "step": "capture", "reason": "booth-busy"}
-    assert asked(updated, {"ask": "update", "event": refused})["reason"] == "not-a-record"
+    for other in ({"kind": "refusal", "step": "capture", "reason": "booth-busy"}, well):
+        assert asked(updated, {"ask": "update", "event": other})["reason"] == "not-a-record"
     assert [LedgerEntry.model_validate_json(data).event.kind for data in updated.journal.entries()] == ["update"]
 
 
-def test_the_first_good_examination_is_what_later_ones_are_held_against(updated: Site) -> None:
-    assert asked(updated, {"ask": "units"}) == {"units": None}
+def test_the_first_good_examination_is_what_later_ones_are_held_against(root: Site) -> None:
+    assert asked(root, {"ask": "units"}) == {"units": None}
     for passed, digest in ((False, "0" * 64), (True, "1" * 64), (True, "2" * 64)):
-        asked(updated, {"ask": "update", "event": examined(passed, {"a.service": digest})})
-    assert asked(updated, {"ask": "units"}) == {"units": {"a.service": "1" * 64}}
+        asked(root, {"ask": "health", "event": examined(passed, {"a.service": digest})})
+    assert asked(root, {"ask": "units"}) == {"units": {"a.service": "1" * 64}}
 
 
 def test_how_long_ago_the_last_picture_was_taken_is_told(updated: Site) -> None:

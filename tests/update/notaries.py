@@ -1,4 +1,5 @@
-"""A real notary behind its socket, for a device in a moratorium: this user has the updater's rights."""
+"""A real notary behind its socket, for a device in a moratorium: this user has the updater's rights, and
+root's, who runs the examination."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from pathlib import Path
 from turnkey.envelope import SigningKey
 from turnkey.interlock.peers import listen
 from turnkey.interlock.permit import Permit, Stopped
-from turnkey.notary.daemon import UPDATE_RIGHTS, NotaryDaemon
+from turnkey.notary.daemon import OPERATOR_RIGHTS, UPDATE_RIGHTS, NotaryDaemon
 from turnkey.notary.journal import Journal
 from turnkey.notary.notary import Clocks, Notary
 from turnkey.recording import standing_of
@@ -47,7 +48,7 @@ def served_notary(folder: Path) -> ServedNotary:
         journal,
         NoLease(),
         listen(folder / "notary"),
-        rights={os.getuid(): UPDATE_RIGHTS},
+        rights={os.getuid(): UPDATE_RIGHTS | OPERATOR_RIGHTS},
         failed=lambda _reason: None,
         standing=lambda: standing_of(None, journal, 0, "model-0"),
     )

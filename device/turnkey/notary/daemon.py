@@ -47,6 +47,7 @@ from turnkey.notary.wire import (
     Note,
     Quiet,
     RecordEvent,
+    RecordHealth,
     RecordUpdate,
     RecordWork,
     Reply,
@@ -62,7 +63,7 @@ from turnkey.settings import SocketSettings
 WITNESS_RIGHTS = frozenset({"epoch", "keep", "judged"})
 UPDATE_RIGHTS = frozenset({"update", "quiet", "units"})
 BOOTH_RIGHTS = frozenset({"work", "record", "submit", "hand_over", "attend", "certify", "rows", "pack"})
-OPERATOR_RIGHTS = frozenset({"standing"})
+OPERATOR_RIGHTS = frozenset({"standing", "health"})
 CONSOLE_RIGHTS = frozenset({"note", "standing"})
 
 
@@ -177,7 +178,7 @@ class NotaryDaemon:
                 return _packed(Quiet(since_capture_s=since_capture_s(self._journal, datetime.now(UTC))))
             case AskUnits():
                 return _packed(Units(units=first_good_units(self._journal)))
-            case RecordEvent() | RecordUpdate() | Note():
+            case RecordEvent() | RecordUpdate() | RecordHealth() | Note():
                 self._notary.record(ask.event)
             case Submit():
                 lead = self._submit(ask)

@@ -1,7 +1,8 @@
 """What the notary's process and its clients say to each other over the Unix socket. Pure.
 
 One request is one packet and has one answer (SOCK_SEQPACKET, JSON). `epoch`, `keep` and `judged` are the interlock's
-(`turnkey.interlock.witness`); `update`, `quiet` and `units` are the updater's; the rest is the booth's.
+(`turnkey.interlock.witness`); `update`, `quiet` and `units` are the updater's, `health` is root's;
+the rest is the booth's.
 
 Rules kept here:
 1. The booth can say nothing but a record of these schemas; a packet that is none has no answer but a refusal.
@@ -156,10 +157,17 @@ class HandOver(_Packet):
 
 
 class RecordUpdate(_Packet):
-    """Put on the ledger what the updater did, or what the device found when it examined itself."""
+    """Put on the ledger what the updater did."""
 
     ask: Literal["update"]
-    event: Annotated[Updated | HealthChecked, Field(discriminator="kind")]
+    event: Updated
+
+
+class RecordHealth(_Packet):
+    """Put on the ledger what the device found when it examined itself. The updater, which has a network, may not."""
+
+    ask: Literal["health"]
+    event: HealthChecked
 
 
 class AskRows(_Packet):
@@ -220,6 +228,7 @@ Ask = (
     | HandOver
     | Attend
     | RecordUpdate
+    | RecordHealth
     | AskQuiet
     | AskUnits
     | Certify

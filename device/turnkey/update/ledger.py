@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from turnkey.interlock.lease import connect
 from turnkey.leads.upkeep import HealthChecked, Updated
-from turnkey.notary.wire import MAX_PACKET, AskQuiet, AskUnits, Quiet, RecordUpdate, Reply, Units
+from turnkey.notary.wire import MAX_PACKET, AskQuiet, AskUnits, Quiet, RecordHealth, RecordUpdate, Reply, Units
 from turnkey.update.refusals import UpdateError, UpdateReason
 
 ANSWER_TIMEOUT_S = 10.0
@@ -43,7 +43,10 @@ class NotarySocket:
 
     def record(self, event: Updated | HealthChecked) -> None:
         """As the protocol's."""
-        reply = self._ask(RecordUpdate(ask="update", event=event), Reply)
+        if isinstance(event, HealthChecked):
+            reply = self._ask(RecordHealth(ask="health", event=event), Reply)
+        else:
+            reply = self._ask(RecordUpdate(ask="update", event=event), Reply)
         if reply.outcome != "done":
             raise UpdateError(
                 UpdateReason.NO_LEDGER, f"the notary refuses the record ({reply.reason}): {reply.message}"
