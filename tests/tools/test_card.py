@@ -48,7 +48,8 @@ class Bench:
         return result.exit_code, result.output
 
     def updates(self) -> tuple[str, ...]:
-        return ("--update-server", "https://192.0.2.8/turnkey", "--update-root", str(self.root), "--group", "pilot")
+        server = ("--update-server", "https://192.0.2.8/turnkey", "--update-root", str(self.root))
+        return (*server, "--group", "pilot", "--board", "turnkey-rpi5")
 
 
 @pytest.fixture
@@ -57,12 +58,12 @@ def bench(pilot: Pilot, tmp_path: Path) -> Bench:
 
 
 def test_everything_the_first_boot_needs_is_there_and_the_device_reads_it(bench: Bench) -> None:
-    code, said = bench.make(*bench.updates(), "--board", "rpi5", "--update-address", "198.51.100.0/24")
+    code, said = bench.make(*bench.updates(), "--update-address", "198.51.100.0/24")
     assert code == 0, said
     settings = read_settings(bench.out / "device.toml")
     assert settings.device_id == bench.pilot.device_id
     assert settings.update.server == "https://192.0.2.8/turnkey"
-    assert (settings.update.group, settings.update.board) == ("pilot", "rpi5")
+    assert (settings.update.group, settings.update.board) == ("pilot", "turnkey-rpi5")
     assert settings.update.root == bench.out / "update-root.json"
     assert settings.interlock.adapter == "gpio"
     assert (bench.out / "uplink-addresses").read_text() == "192.0.2.7\n"
@@ -98,6 +99,13 @@ def test_what_is_missing_or_would_be_guessed_is_refused(
     code, output = bench.make(*words, host=host, device=device)
     assert code == 1
     assert said in output
+    assert not bench.out.exists()
+
+
+def test_a_card_that_no_bundle_would_fit_is_refused(bench: Bench) -> None:
+    code, output = bench.make(*bench.updates()[:-2])
+    assert code == 1
+    assert "--board" in output
     assert not bench.out.exists()
 
 

@@ -260,7 +260,10 @@ def card(
     gateway: Annotated[str | None, typer.Option(help="with --address: whom to ask for other networks")] = None,
     resolver: Annotated[str | None, typer.Option(help="with --address: whom to ask for names")] = None,
     group: Annotated[str, typer.Option(help="whose roll-outs are this device's")] = "station",
-    board: Annotated[str, typer.Option(help="which bundles fit: RAUC's `compatible`")] = "turnkey",
+    board: Annotated[
+        str | None,
+        typer.Option(help="with --update-server: RAUC's `compatible`, as in turnkey-rpi5"),
+    ] = None,
 ) -> None:
     """Write the identity of one device's card: who it is, whom it believes, where it reports and updates from.
 
@@ -269,13 +272,15 @@ def card(
     try:
         if (update_server is None) != (update_root is None):
             raise SiteError("--update-server and --update-root go together")
+        if (update_server is None) != (board is None):
+            raise SiteError("--update-server and --board go together: no other board's bundles fit, so none is guessed")
         if (update_certificate is None) != (update_key is None) or (update_key is not None and update_server is None):
             raise SiteError("--update-certificate and --update-key go together, and with --update-server")
         if address is None and (gateway, resolver) != (None, None):
             raise SiteError("--gateway and --resolver go with --address: by DHCP the device is told")
         pair = (update_certificate, update_key) if update_certificate is not None and update_key is not None else None
         updates = None
-        if update_server is not None and update_root is not None:
+        if update_server is not None and update_root is not None and board is not None:
             updates = Updates(update_server, update_root, group, board, tuple(update_address or ()), pair)
         wired = Wired(address, gateway, resolver) if address is not None else None
         brokers = tuple(broker_address or ())

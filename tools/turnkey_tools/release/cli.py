@@ -32,7 +32,7 @@ release keys root-1.key        once on each root holder's own machine (three of 
 release keys targets.key       likewise snapshot.key and timestamp.key, on the desk
 release init REPO --root root-1.pub --root root-2.pub --root root-3.pub --targets targets.pub ...
 release sign REPO/draft/root.json --key root-1.key      two of three, each on a machine of its own
-release add REPO turnkey-1.1.raucb --kind bundle --version 1.1 --board rpi5 --group pilot=100
+release add REPO turnkey-1.1.raucb --kind bundle --version 1.1 --board turnkey-rpi5 --group pilot=100
 release sign REPO/draft/targets.json --key targets.key
 release publish REPO --snapshot-key snapshot.key --timestamp-key timestamp.key
 
