@@ -208,6 +208,11 @@ def test_the_updater_asks_for_a_restart_and_may_not_cause_one():
     assert has("update", "StateDirectory", UpdateSettings().folder.name)
 
 
+def test_nothing_is_written_over_the_other_slot_before_the_running_one_has_its_verdict():
+    assert "turnkey-health.service" in " ".join(values("update", "After")).split()
+    assert values("health", "Type") == ["oneshot"], "so that what comes after it waits for its end"
+
+
 def test_an_updater_ended_by_the_restart_that_it_asked_for_has_not_failed():
     """systemd counts SIGTERM as an orderly end for every type but this one."""
     assert values("update", "Type") == ["oneshot"]
