@@ -83,6 +83,12 @@ def test_an_update_is_tried_three_times_and_then_left(card: Card) -> None:
     assert [card.start() for _ in range(4)] == ["B", "B", "B", "A"]
 
 
+def test_power_cuts_bring_a_replaced_system_back_only_after_every_try_twice(card: Card) -> None:
+    card.whole = "AB"
+    card.write("B", 0, 3)
+    assert [card.start() for _ in range(7)] == ["B"] * 6 + ["A"]
+
+
 def test_a_slot_whose_kernel_cannot_be_read_is_left_at_once(card: Card) -> None:
     card.write("B A", 3, 3)
     assert card.start() == "A"

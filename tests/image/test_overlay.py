@@ -50,25 +50,44 @@ def test_a_system_without_an_identity_is_kept_only_where_no_other_is_good(
     assert settle.verdict(settle.healthy(), "A", slots("good", other)) == decision
 
 
+MARKED_GOOD, MARKED_BAD = ["status", "mark-good", "booted"], ["status", "mark-bad", "booted"]
+OTHER_MARKED_BAD = ["status", "mark-bad", "other"]
+
+
 @pytest.mark.parametrize(
-    ("other", "marked"), [("bad", []), ("good", [["status", "mark-bad", "booted"], ["/usr/bin/systemctl", "reboot"]])]
+    ("well", "other", "first", "wanted"),
+    [
+        (False, "bad", "A", []),
+        (False, "good", "A", [MARKED_BAD, ["/usr/bin/systemctl", "reboot"]]),
+        (True, "bad", "A", [MARKED_GOOD]),
+        (True, "good", "A", [MARKED_GOOD, OTHER_MARKED_BAD]),
+        (True, "good", "B", [MARKED_GOOD]),
+        (None, "bad", "A", [MARKED_GOOD]),
+    ],
 )
-def test_a_slot_is_marked_bad_only_where_the_board_goes_to_another(
-    settle: ModuleType, monkeypatch: pytest.MonkeyPatch, other: str, marked: list[list[str]]
+def test_a_slot_is_marked_bad_only_where_there_is_a_better_one(
+    settle: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    well: bool | None,
+    other: str,
+    first: str,
+    wanted: list[list[str]],
 ) -> None:
+    """The slot that runs is A; the other one is also bad once A is well, unless it is the next to be tried."""
     did: list[list[str]] = []
-    status = {"booted": "A", "slots": [{"rootfs": slot} for slot in slots("good", other)]}
+    named = {f"rootfs.{slot['bootname']}": slot for slot in slots("good", other)}
+    status = {"booted": "A", "boot_primary": f"rootfs.{first}", "slots": [{name: slot} for name, slot in named.items()]}
 
     def rauc(*words: str) -> str:
         if "--output-format=json" not in words:
             did.append(list(words))
         return json.dumps(status)
 
-    monkeypatch.setattr(settle, "healthy", lambda: False)
+    monkeypatch.setattr(settle, "healthy", lambda: well)
     monkeypatch.setattr(settle, "rauc", rauc)
     monkeypatch.setattr(settle.subprocess, "run", lambda words, **_: did.append(words))
-    assert settle.main() == 1
-    assert did == marked
+    assert settle.main() == (1 if well is False else 0)
+    assert did == wanted
 
 
 def test_an_examination_that_does_not_end_has_failed(
