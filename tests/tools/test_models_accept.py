@@ -61,6 +61,7 @@ def good() -> EvaluationReport:
     point = OperatingPoint(1e-2, threshold, Interval(0.01, 0.009, 0.011), 0.02, Interval(0.05, 0.02, 0.08))
     return report.model_copy(
         update={
+            "faces": replace(report.faces, failure_to_acquire=Interval(0.0, 0.0, 0.0075)),
             "points": (point,),
             "groups": (part,),
             "holdout": Holdout((), (Claim("first", 0.4, 1e-3, 2e-3, 1e-3),)),
@@ -89,7 +90,7 @@ Change = Callable[[EvaluationReport], dict[str, Any]]
         (lambda r: {"cohort_mean": r.cohort_mean[::-1]}, "used as the manifest uses them"),
         (lambda _: {"calibration": ()}, "calibration in the manifest is the report's"),
         (lambda r: {"faces": replace(r.faces, persons=4)}, "persons"),
-        (lambda r: {"faces": replace(r.faces, without_face=r.faces.pictures)}, "failure to acquire"),
+        (lambda r: {"faces": replace(r.faces, failure_to_acquire=Interval(0.0, 0.0, 0.99))}, "failure to acquire"),
         (lambda _: {"points": ()}, "FNMR, everybody"),
         (lambda r: {"points": (replace(r.points[0], fnmr=Interval(0.1, 0.0, 0.21)),)}, "FNMR, everybody"),
         (lambda _: {"holdout": None}, "claims hold on others"),

@@ -29,6 +29,7 @@ from turnkey_tools.evaluate.bootstrap import (
     fnmr_intervals,
     impostor_tail,
     mated_pairs,
+    rate_interval,
 )
 from turnkey_tools.evaluate.calibration import calibrate_group, cohort_mean
 from turnkey_tools.evaluate.embeddings import Embeddings, Tick, embed_pictures, see
@@ -117,6 +118,7 @@ def evaluate(request: Request, tick: Tick) -> EvaluationReport:
     manifest = read_manifest(request.models)
     pictures = list_pictures(request.faces)
     names = person_names(pictures)
+    listed = np.bincount([picture.person for picture in pictures])
     attributes = read_attributes(request.attributes, names) if request.attributes else ()
     shipped = Pipeline.shipped(request.models, manifest)
     embeddings = _embedded("pictures", pictures, shipped, request, tick)
@@ -129,7 +131,7 @@ def evaluate(request: Request, tick: Tick) -> EvaluationReport:
         command=request.command,
         machine=machine,
         subject=_subject(manifest, fit=request.fit),
-        faces=_faces(request.dataset, pictures, names, embeddings, scored.scores, scored.mated),
+        faces=_faces(request.dataset, pictures, listed, scored),
         pipelines=_pipelines(embeddings, mean, pictures, request, tick),
         points=_points(scored),
         det=det_curve(scored.scores),
@@ -140,7 +142,7 @@ def evaluate(request: Request, tick: Tick) -> EvaluationReport:
         sensitivity=_sensitivity(pictures, embeddings, mean, scored, shipped, request, tick),
         pose=pose_rows(scored.templates, scored.persons, embeddings.landmarks, scored.scores.threshold_at(AT_FMR)),
         labels=_labels(request, attributes, len(names)),
-        groups=_groups(attributes, np.bincount([picture.person for picture in pictures]), scored),
+        groups=_groups(attributes, listed, scored),
         calibration=_calibration(attributes, scored),
         cohort_mean=tuple(float(f"{value:.6f}") for value in mean),
         seconds=time.perf_counter() - began,
@@ -270,26 +272,22 @@ def _subject(manifest: Manifest, *, fit: bool) -> Subject:
     )
 
 
-def _faces(
-    dataset: str,
-    pictures: list[Picture],
-    names: list[str],
-    embeddings: Embeddings,
-    scores: PairScores,
-    mated: MatedPairs,
-) -> Faces:
+def _faces(dataset: str, pictures: list[Picture], listed: NDArray[np.int64], scored: _Scored) -> Faces:
+    """What was measured on; `listed`: pictures of each person."""
     digest = hashlib.sha256()
     for picture in pictures:
         digest.update(picture.person.to_bytes(4, "big") + hashlib.sha256(picture.path.read_bytes()).digest())
+    without = listed - scored.tail.pictures
     return Faces(
         dataset=dataset,
         digest=digest.hexdigest(),
-        persons=len(names),
-        mated_persons=len(np.unique(mated.persons)),
+        persons=len(listed),
+        mated_persons=len(np.unique(scored.mated.persons)),
         pictures=len(pictures),
-        without_face=embeddings.without_face,
-        impostor_pairs=len(scores.impostor),
-        mated_pairs=len(scores.mated),
+        without_face=int(without.sum()),
+        failure_to_acquire=rate_interval(without.astype(np.float64), listed.astype(np.float64), scored.draws),
+        impostor_pairs=len(scored.scores.impostor),
+        mated_pairs=len(scored.scores.mated),
     )
 
 

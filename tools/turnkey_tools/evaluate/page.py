@@ -48,11 +48,12 @@ def report_page(report: EvaluationReport, plots: dict[str, str]) -> str:
 
 def _summary(report: EvaluationReport) -> str:
     faces = report.faces
-    acquired = (
-        f"No template came from {faces.without_face} pictures (failure to acquire {faces.failure_to_acquire:.3%})."
+    lost = (
+        f"No template came from {faces.without_face} pictures"
         if faces.without_face
-        else f"Every picture gave a template (failure to acquire below {3 / max(1, faces.pictures):.3%})."
+        else "Every picture gave a template"
     )
+    acquired = f"{lost} (failure to acquire {_interval(faces.failure_to_acquire)})."
     return (
         f"<h1>Evaluation of {escape(report.subject.embedder_id)}</h1>"
         f"<p>{escape(faces.dataset)}: {faces.persons:,} persons ({faces.mated_persons:,} with two pictures or more), "

@@ -85,7 +85,8 @@ class Faces:
         dataset: in words.
         digest: SHA-256 over each picture's person and hash, in order.
         persons, mated_persons: in all, and with two pictures or more.
-        pictures: listed; of `without_face` no template came (failures to acquire).
+        pictures: listed; of `without_face` no template came.
+        failure_to_acquire: share of the pictures that gave no template, with its interval by person.
         impostor_pairs, mated_pairs: scored.
     """
 
@@ -95,13 +96,9 @@ class Faces:
     mated_persons: int
     pictures: int
     without_face: int
+    failure_to_acquire: Interval
     impostor_pairs: int
     mated_pairs: int
-
-    @property
-    def failure_to_acquire(self) -> float:
-        """Share of the pictures that gave no template."""
-        return self.without_face / max(1, self.pictures)
 
 
 @dataclass(frozen=True)
