@@ -40,6 +40,10 @@ NOT_UNPACKED: Final = tuple(
 )  # fmt: skip
 """What dpkg leaves out. A wireless or a Bluetooth driver that is not there cannot be switched on."""
 
+FOR_A_STICK: Final = tuple(f"/usr/lib/modules/*/kernel/drivers/scsi/{name}.ko*" for name in
+                           ("scsi_mod", "scsi_common", "sd_mod"))  # fmt: skip
+"""What `usb-storage` stands on."""
+
 
 NOT_ON_A_DEVICE: Final = (
     *(f"usr/lib/python3*/{name}" for name in ("ensurepip", "idlelib", "pydoc_data", "test", "tkinter", "turtledemo")),
@@ -100,7 +104,8 @@ def debian(source: Source, cache: Path, steps: Steps) -> Path:
     """Make, or find, the tar with the Debian part. Raises: BuildError."""
     board = source.board
     recipe = "\n".join([SUITE, board.architecture, *source.mirrors, str(source.epoch), *source.packages, *NOT_UNPACKED,
-                        *board.components, *board.modules, *source.kept_modules, *board.backported])  # fmt: skip
+                        *FOR_A_STICK, *board.components, *board.modules, *source.kept_modules,
+                        *board.backported])  # fmt: skip
     made = cache / f"debian-{board.architecture}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.tar"
     if made.exists():
         steps.say(f"Debian packages: those of {made.name}")
@@ -110,6 +115,7 @@ def debian(source: Source, cache: Path, steps: Steps) -> Path:
     options = [f"--dpkgopt=path-exclude={name}" for name in NOT_UNPACKED]
     # dpkg goes by the last pattern that fits.
     options += [f"--dpkgopt=path-include=/usr/lib/modules/*/kernel/{name}/*" for name in source.kept_modules]
+    options += [f"--dpkgopt=path-include={name}" for name in FOR_A_STICK]
     if source.kiosk:
         options += [f"--dpkgopt=path-exclude=/usr/lib/modules/*/kernel/{name}/*" for name in NO_KIOSKS_DISPLAY]
     options += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
