@@ -31,6 +31,7 @@ from turnkey.commands.officer import officer_app
 from turnkey.commands.order import authority_app, order_app
 from turnkey.commands.policy import policy_app
 from turnkey.commands.process import process_app
+from turnkey.commands.stick import stick
 from turnkey.commands.update import health, update_app
 from turnkey.commands.uplink import uplink
 from turnkey.device import Device, DeviceBusy, DeviceError, simulated_switch_file
@@ -60,6 +61,7 @@ app.add_typer(gallery_app(), name="gallery")
 app.add_typer(update_app, name="update")
 app.command()(health)
 app.command()(uplink)
+app.command()(stick)
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(case_app, name="case")
 app.add_typer(policy_app, name="policy")

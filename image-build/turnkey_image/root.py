@@ -243,7 +243,7 @@ def drop_boot_loader(root: Path) -> None:
 def lay_out_units(repository: Path, root: Path) -> None:
     """Put the units and what belongs to them where systemd and udev look; the same in the image and in the package."""
     for path in sorted((repository / "systemd").iterdir()):
-        if path.suffix in (".service", ".socket", ".target", ".path", ".timer"):
+        if path.suffix in (".service", ".socket", ".target", ".path", ".timer", ".mount"):
             target = root / "usr/lib/systemd/system" / path.name
         elif path.name == "turnkey-rauc.conf":
             target = root / "usr/share/dbus-1/system.d" / path.name

@@ -125,6 +125,23 @@ def test_the_console_outlives_a_moratorium_and_has_one_socket_on_loopback_passed
     assert [value for key, value in passed if key.startswith("Listen")] == [f"127.0.0.1:{ConsoleSettings().port}"]
 
 
+def test_a_stick_is_offered_by_root_with_no_network_and_only_one_with_its_name_is_looked_at():
+    assert values("stick", "User") == []
+    assert values("stick", "CapabilityBoundingSet") == ["CAP_DAC_OVERRIDE CAP_SETUID CAP_SETGID"]
+    assert has("stick", "PrivateNetwork", "yes")
+    assert has("stick", "NoNewPrivileges", "yes")
+    hidden = " ".join(values("stick", "InaccessiblePaths"))
+    assert all(folder in hidden for folder in ("turnkey-booth", "turnkey-interlock", "turnkey-outbox"))
+    mount = dict(unit("run-turnkey\\x2dstick.mount"))
+    assert values("stick", "ExecStart") == [f"/usr/bin/turnkey stick {mount['Where']}"]
+    assert {"nodev", "nosuid", "noexec"} <= set(mount["Options"].split(","))
+    rule = (UNITS / "turnkey.rules").read_text().replace("\\\n", "").splitlines()[-1]
+    for wanted in ('ENV{ID_BUS}=="usb"', 'ENV{ID_FS_TYPE}=="vfat"', 'ENV{ID_FS_LABEL}=="TURNKEY-IN"'):
+        assert wanted in rule
+    assert f'SYMLINK+="{mount["What"].removeprefix("/dev/")}"' in rule
+    assert 'ENV{SYSTEMD_WANTS}+="turnkey-stick.service"' in rule
+
+
 def test_the_booth_goes_with_the_interlock_and_with_a_moratorium_and_within_a_second():
     booth = dict(unit("turnkey-booth.service"))
     assert booth["BindsTo"] == "turnkey-interlock.service"

@@ -29,6 +29,11 @@ def choose(config: Path | None) -> None:
     _chosen.config = config
 
 
+def chosen_config() -> Path | None:
+    """The file that `--config` named; None: no such option was given."""
+    return _chosen.config
+
+
 def fail(message: str, code: int = 1) -> NoReturn:
     """Say it on standard error and end the command."""
     typer.echo(message, err=True)
