@@ -132,7 +132,7 @@ def test_a_stick_is_offered_by_root_with_no_network_and_only_one_with_its_name_i
     assert has("stick", "NoNewPrivileges", "yes")
     hidden = " ".join(values("stick", "InaccessiblePaths"))
     assert all(folder in hidden for folder in ("turnkey-booth", "turnkey-interlock", "turnkey-outbox"))
-    mount = dict(unit("run-turnkey\\x2dstick.mount"))
+    mount = dict(unit("run-turnkey-stick.mount"))
     assert values("stick", "ExecStart") == [f"/usr/bin/turnkey stick {mount['Where']}"]
     assert {"nodev", "nosuid", "noexec"} <= set(mount["Options"].split(","))
     rule = (UNITS / "turnkey.rules").read_text().replace("\\\n", "").splitlines()[-1]

@@ -84,13 +84,22 @@ def test_a_device_without_an_update_server_takes_none(bench: Bench) -> None:
     assert read_settings(bench.out / "device.toml").update.root is None
 
 
+def test_a_device_without_a_network_takes_updates_by_stick(bench: Bench) -> None:
+    words = tuple(word for word in bench.updates() if not word.endswith(("server", "/turnkey")))
+    assert bench.make(*words)[0] == 0
+    update = read_settings(bench.out / "device.toml").update
+    assert (update.server, update.root, update.board) == (None, bench.out / "update-root.json", "turnkey-rpi5")
+    assert not (bench.out / "update-addresses").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "host", "device", "said"),
     [
         ((), "broker.example", "", "--broker-address"),
         (("--broker-address", "not-an-address"), "broker.example", "", "not-an-address"),
         ((), "192.0.2.7", "nobody-1", "has no device"),
-        (("--update-server", "https://192.0.2.8"), "192.0.2.7", "", "go together"),
+        (("--update-server", "https://192.0.2.8"), "192.0.2.7", "", "goes with --update-root"),
+        (("--board", "turnkey-rpi5"), "192.0.2.7", "", "go together"),
     ],
 )
 def test_what_is_missing_or_would_be_guessed_is_refused(

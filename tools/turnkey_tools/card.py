@@ -45,10 +45,12 @@ ADOPTED_POLICY = "/var/lib/turnkey-policy/policy.json"
 
 @dataclass(frozen=True)
 class Updates:
-    """Where a device's updates come from. `root`: the repository's 1.root.json; `pair`: certificate and key, PEM, for a
-    server that asks who is there."""
+    """Where a device's updates come from; no `server`: by stick.
 
-    server: str
+    `root`: the repository's 1.root.json; `pair`: certificate and key, PEM, for a server that asks who is there.
+    """
+
+    server: str | None
     root: Path
     group: str
     board: str
@@ -121,6 +123,7 @@ def write_card(card: Card, out: Path) -> Path:
             (draft / "wired.network").write_text(network_file(card.wired))
         if card.updates is not None:
             _update_root(card.updates.root, draft / "update-root.json")
+        if card.updates is not None and card.updates.server is not None:
             host = urlsplit(card.updates.server).hostname or ""
             (draft / "update-addresses").write_text(_lines(_addresses(host, card.updates.addresses, "update")))
         _check(draft, card.device_id)
@@ -159,8 +162,8 @@ def _settings(card: Card) -> str:
         updates = card.updates
         lines += [
             "[update]",
-            *_pairs(server=updates.server, root="update-root.json", ca="credstore/ca.pem"),
-            *_pairs(group=updates.group, board=updates.board),
+            *(_pairs(server=updates.server, ca="credstore/ca.pem") if updates.server is not None else ()),
+            *_pairs(root="update-root.json", group=updates.group, board=updates.board),
             "",
         ]
     return "\n".join(lines) + "\n" + hardware
@@ -252,7 +255,9 @@ def card(
     port: Annotated[int, typer.Option(help="the broker's port")] = 8883,
     broker_address: Annotated[list[str] | None, typer.Option(help="its address or network; the resolver's too")] = None,
     update_server: Annotated[str | None, typer.Option(help="https address of the published repository")] = None,
-    update_root: Annotated[Path | None, typer.Option(help="its metadata/1.root.json", exists=True)] = None,
+    update_root: Annotated[
+        Path | None, typer.Option(help="metadata/1.root.json; alone: updates by stick", exists=True)
+    ] = None,
     update_address: Annotated[list[str] | None, typer.Option(help="its address or network; the resolver's too")] = None,
     update_certificate: Annotated[Path | None, typer.Option(help="this device's, where the server asks")] = None,
     update_key: Annotated[Path | None, typer.Option(help="its key", exists=True, dir_okay=False)] = None,
@@ -262,7 +267,7 @@ def card(
     group: Annotated[str, typer.Option(help="whose roll-outs are this device's")] = "station",
     board: Annotated[
         str | None,
-        typer.Option(help="with --update-server: RAUC's `compatible`, as in turnkey-rpi5"),
+        typer.Option(help="with --update-root: RAUC's `compatible`, as in turnkey-rpi5"),
     ] = None,
 ) -> None:
     """Write the identity of one device's card: who it is, whom it believes, where it reports and updates from.
@@ -270,17 +275,17 @@ def card(
     `image-build/card BOARD --identity DIR` puts it onto a card; the device needs no keyboard, and starts in moratorium.
     """
     try:
-        if (update_server is None) != (update_root is None):
-            raise SiteError("--update-server and --update-root go together")
-        if (update_server is None) != (board is None):
-            raise SiteError("--update-server and --board go together: no other board's bundles fit, so none is guessed")
+        if update_server is not None and update_root is None:
+            raise SiteError("--update-server goes with --update-root; that alone is for updates that come by stick")
+        if (update_root is None) != (board is None):
+            raise SiteError("--update-root and --board go together: no other board's bundles fit, so none is guessed")
         if (update_certificate is None) != (update_key is None) or (update_key is not None and update_server is None):
             raise SiteError("--update-certificate and --update-key go together, and with --update-server")
         if address is None and (gateway, resolver) != (None, None):
             raise SiteError("--gateway and --resolver go with --address: by DHCP the device is told")
         pair = (update_certificate, update_key) if update_certificate is not None and update_key is not None else None
         updates = None
-        if update_server is not None and update_root is not None and board is not None:
+        if update_root is not None and board is not None:
             updates = Updates(update_server, update_root, group, board, tuple(update_address or ()), pair)
         wired = Wired(address, gateway, resolver) if address is not None else None
         brokers = tuple(broker_address or ())
