@@ -24,6 +24,7 @@ from typing import Any
 from tests.appliance.card import Preparation, keep, prepare
 from tests.appliance.life import booking, boot, commission, switch
 from tests.appliance.machine import MachineError
+from tests.appliance.sticks import stick
 from tests.appliance.updates import powercut, rollback, update
 from tests.appliance.workshop import NotTried, Run
 
@@ -32,6 +33,7 @@ STAGES: dict[str, Callable[[Run], dict[str, object]]] = {
     "commission": commission,
     "booking": booking,
     "switch": switch,
+    "stick": stick,
     "update": update,
     "rollback": rollback,
     "powercut": powercut,

@@ -18,6 +18,8 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -103,7 +105,7 @@ class Machine:
             "-cpu", "cortex-a53", "-smp", str(self.cores), "-m", str(self.memory_mib),
             "-display", "none", "-monitor", "none", "-serial", "stdio", "-bios", str(UBOOT),
             *drives, *(net or ["-nic", "none"]),
-            "-device", "virtio-rng-pci", "-device", "virtio-serial-pci",
+            "-device", "virtio-rng-pci", "-device", "virtio-serial-pci", "-device", "qemu-xhci,id=usb",
             "-chardev", f"socket,id=t,path={path},server=on,wait=off",
             "-device", "virtserialport,chardev=t,name=turnkey.test",
             "-qmp", f"unix:{self.log.with_suffix('.qmp')},server=on,wait=off",
@@ -135,18 +137,49 @@ class Machine:
         """Copy the card while the machine stands still: what a power cut would leave. Raises: MachineError."""
         self.must("sync")
         draft = target.with_suffix(".new")
+        with self._monitor() as ask:
+            ask("stop")
+            subprocess.run(["cp", "--sparse=always", self.card, draft], check=True)
+            ask("cont")
+        draft.replace(target)
+
+    def plug(self, stick: Path) -> None:
+        """Put a USB stick in; it is written to. Raises: MachineError."""
+        with self._monitor() as ask:
+            disk = {"driver": "raw", "node-name": "stick", "file": {"driver": "file", "filename": str(stick)}}
+            ask("blockdev-add", **disk)
+            ask("device_add", driver="usb-storage", id="stick", drive="stick", bus="usb.0")
+
+    def unplug(self) -> None:
+        """Pull the stick out. Raises: MachineError."""
+        with self._monitor() as ask:
+            ask("device_del", id="stick")
+            deadline_s = time.monotonic() + 60
+            while time.monotonic() < deadline_s:
+                with suppress(MachineError):
+                    return ask("blockdev-del", **{"node-name": "stick"})
+                time.sleep(0.5)
+        raise MachineError("QEMU keeps the stick")
+
+    @contextmanager
+    def _monitor(self) -> Iterator[Callable[..., None]]:
+        """QEMU's own line, for as long as the block lasts."""
         with socket.socket(socket.AF_UNIX) as monitor:
             monitor.settimeout(60)
             monitor.connect(str(self.log.with_suffix(".qmp")))
             with monitor.makefile("rwb") as lines:
-                for command in ("qmp_capabilities", "stop", "cont"):
-                    if command == "cont":
-                        subprocess.run(["cp", "--sparse=always", self.card, draft], check=True)
-                    lines.write(json.dumps({"execute": command}).encode() + b"\n")
+
+                def ask(command: str, **arguments: object) -> None:
+                    lines.write(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
                     lines.flush()
-                    while "return" not in json.loads(lines.readline() or b'{"return": {}}'):
-                        pass
-        draft.replace(target)
+                    answer: dict[str, object] = {}
+                    while "return" not in answer:
+                        answer = json.loads(lines.readline() or b'{"error": "QEMU ended"}')
+                        if "error" in answer:
+                            raise MachineError(f"{command}: {answer['error']}")
+
+                ask("qmp_capabilities")
+                yield ask
 
     def power_off(self, within_s: float = 1800.0) -> None:
         """Shut down in order; off in any case."""

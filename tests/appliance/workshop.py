@@ -126,16 +126,20 @@ class Run:
         asked = self.turnkey("order request")
         if asked.rc:
             raise MachineError(f"turnkey order request: {asked.out[-1500:]}")
-        request = ReleaseRequest.model_validate_json(asked.out.strip().splitlines()[-1])
-        keys = [SigningKey.from_pem((self.prepared.keys / f"release-{n}.key").read_bytes()) for n in (1, 2)]
-        payload = make_release_order(request, "release", now=self.guest_clock(), grounds="test of the appliance")
         order = self.prepared.out / "release.json"
-        order.write_bytes(sign_with(RELEASE_TYPE, payload, keys))
+        order.write_bytes(self.signed_release(asked.out.strip().splitlines()[-1]))
         self.machine.put(order, "/run/release.json")
         applied = self.turnkey("order apply /run/release.json")
         if applied.rc:
             raise MachineError(f"turnkey order apply: {applied.out[-1500:]}")
         return applied.out.strip()
+
+    def signed_release(self, asked: str) -> bytes:
+        """A release order for what a device asked (JSON), signed by two of three."""
+        request = ReleaseRequest.model_validate_json(asked)
+        keys = [SigningKey.from_pem((self.prepared.keys / f"release-{n}.key").read_bytes()) for n in (1, 2)]
+        payload = make_release_order(request, "release", now=self.guest_clock(), grounds="test of the appliance")
+        return sign_with(RELEASE_TYPE, payload, keys)
 
     def keep_journal(self, stage: str) -> None:
         """Put the guest's journal beside the logs, for whoever asks why a stage failed."""
