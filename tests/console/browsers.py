@@ -104,9 +104,13 @@ class Desktop:
         return self._enter("#number")
 
     def _enter(self, field: str) -> Desktop:
-        """Send the form, and wait for what comes: it may have the same title as before."""
-        with self.page.expect_navigation(wait_until="load"):
-            self.page.press(field, "Enter")
+        """Send the form, and wait for what comes: it may have the same title as before.
+
+        Not for the form's own answer: the page may see first that it is no longer the one to be shown, and go home.
+        """
+        before = self.page.evaluate("performance.timeOrigin")
+        self.page.press(field, "Enter")
+        wait_for(lambda: self._ask("performance.timeOrigin") not in (None, before) and self._is_loaded())
         return self
 
     def live(self) -> Desktop:
