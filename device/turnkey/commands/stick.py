@@ -36,7 +36,7 @@ from turnkey.commands.settled import JsonOption, chosen_config, chosen_settings,
 MOST_FILES: Final = 64
 MOST_SAID: Final = 2000
 LIMIT_S: Final = 3600.0
-"""An update over a slow stick; the unit has the same limit."""
+"""For each file: an update from a slow stick takes longest. The unit gives all of them together twice as long."""
 
 _FOLDERS: Final = (
     ("authority", "*", ("authority", "follow")),
